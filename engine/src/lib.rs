@@ -1,0 +1,12 @@
+//! The ranking engine of Penstock.
+//!
+//! Knows products, users and queries; knows nothing of HTTP or Pingora. Serving code never trains,
+//! ranking code never does I/O: what a request needs is fetched first, [`rank`] is a pure function.
+
+pub mod catalog;
+pub mod query;
+pub mod rank;
+pub mod resilience;
+pub mod retrieve;
+pub mod serve;
+pub mod store;

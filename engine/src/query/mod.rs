@@ -1,0 +1,21 @@
+//! What is asked: the normalised query and the filters.
+
+/// Limits on what may be recommended or found. Text is compared without case.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+pub struct Filter {
+    /// A category path or one part of it; products below it count.
+    pub category: Option<String>,
+    /// Exact brand, without case.
+    pub brand: Option<String>,
+    /// At least this price; products without a price do not match.
+    pub min_price: Option<f64>,
+    /// At most this price; products without a price do not match.
+    pub max_price: Option<f64>,
+}
+
+impl Filter {
+    /// Nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,1 @@
+//! Ranking: a pure function from candidates and features to an order.

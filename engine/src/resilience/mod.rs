@@ -1,0 +1,5 @@
+//! What keeps an answer coming when a part is missing.
+
+mod mode;
+
+pub use mode::Mode;

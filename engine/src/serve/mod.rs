@@ -1,0 +1,12 @@
+//! Answering: from a question and a snapshot to ranked products, with everything that was decided
+//! on the way.
+
+mod answer;
+mod ask;
+mod engine;
+mod trace;
+
+pub use answer::{Answer, EngineError, Item};
+pub use ask::{Field, ProductAsk, RecommendAsk, SearchAsk};
+pub use engine::{Engine, Options, Status};
+pub use trace::{Outcome, RetrieverReport, Stage, Trace};

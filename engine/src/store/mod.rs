@@ -1,0 +1,102 @@
+//! Where the catalogue and the events live. One interface; SQLite is the embedded default.
+//!
+//! Two halves: [`Store`] is what a request may wait for (every call under a deadline of the
+//! caller's), [`Bulk`] is what start-up, import and jobs stream through.
+
+use crate::catalog::{Event, Ordinal, Product, UserEvent};
+use futures::future::BoxFuture;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store could not be opened, read or written.
+    #[error("store: {0}")]
+    Unavailable(String),
+    /// Too many calls wait already.
+    #[error("store: too many calls are waiting ({0})")]
+    Busy(usize),
+    /// The store holds something this version cannot read.
+    #[error("store: {0}")]
+    Format(String),
+}
+
+/// A product with its number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredProduct {
+    /// The store's number for it.
+    pub ordinal: Ordinal,
+    /// The product.
+    pub product: Product,
+}
+
+/// How many rows there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Counts {
+    /// Products.
+    pub products: u64,
+    /// Events.
+    pub events: u64,
+}
+
+/// What requests ask of the store. Calls never block the caller's thread.
+pub trait Store: Send + Sync {
+    /// Full products for `ids`, in the same order; `None` for unknown ids. One query.
+    fn products(&self, ids: Vec<String>)
+    -> BoxFuture<'_, Result<Vec<Option<Product>>, StoreError>>;
+
+    /// The user's latest events, newest first, at most `limit`. One query; empty for an unknown user.
+    fn recent_events(
+        &self,
+        user_id: String,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserEvent>, StoreError>>;
+
+    /// Stores events in one transaction and waits until they are on disk. `true` where the event is
+    /// new, `false` where its `event_id` was there already; in the order given.
+    fn append_events(&self, events: Vec<Event>) -> BoxFuture<'_, Result<Vec<bool>, StoreError>>;
+}
+
+/// What start-up, import and jobs stream through. Calls block; rows are not held in memory.
+pub trait Bulk: Send + Sync {
+    /// Identity of this store, made when it was created. An index made from another store is refused.
+    fn store_id(&self) -> Result<String, StoreError>;
+
+    /// Grows with every change of a product (not of events).
+    fn catalog_revision(&self) -> Result<u64, StoreError>;
+
+    /// Rows in each table.
+    fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// Every product, in ascending order of its number.
+    fn scan_products(&self, each: &mut dyn FnMut(StoredProduct)) -> Result<(), StoreError>;
+
+    /// Every event, in no stated order: `(user_id, event)`.
+    fn scan_events(&self, each: &mut dyn FnMut(&str, UserEvent)) -> Result<(), StoreError>;
+
+    /// Opens an import. Nothing is visible before [`Import::commit`]; dropped without it, or killed,
+    /// nothing has changed.
+    fn begin_import(&self) -> Result<Box<dyn Import + '_>, StoreError>;
+}
+
+/// What an import changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Imported {
+    /// Products that were not there before.
+    pub products_added: u64,
+    /// Products that were there (the last row of a file wins).
+    pub products_updated: u64,
+    /// Events that were not there before.
+    pub events_added: u64,
+    /// Events whose id was there already.
+    pub events_known: u64,
+}
+
+/// An import under way.
+pub trait Import {
+    /// Adds or replaces a product, by id.
+    fn put_product(&mut self, product: Product) -> Result<(), StoreError>;
+    /// Adds an event, unless its id is there.
+    fn put_event(&mut self, event: Event) -> Result<(), StoreError>;
+    /// Makes everything visible at once, durably.
+    fn commit(self: Box<Self>) -> Result<Imported, StoreError>;
+}
