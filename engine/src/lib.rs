@@ -4,6 +4,7 @@
 //! ranking code never does I/O: what a request needs is fetched first, [`rank`] is a pure function.
 
 pub mod catalog;
+pub mod features;
 pub mod query;
 pub mod rank;
 pub mod resilience;

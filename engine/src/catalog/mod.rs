@@ -1,7 +1,11 @@
 //! Products and events, and the in-memory snapshot of the catalogue that serving reads.
 
+mod category;
 mod event;
 mod product;
+mod snapshot;
 
+pub use category::{Categories, CategoryId, path_key};
 pub use event::{Event, EventKind, UserEvent};
 pub use product::{Ordinal, Product};
+pub use snapshot::{Catalog, Row};

@@ -1,5 +1,9 @@
 //! Retrieval: which products might answer. Candidates only; the order is made by [`crate::rank`].
 
+mod popular;
+
+pub use popular::Popular;
+
 use crate::catalog::{Ordinal, UserEvent};
 use penstock_config::policy::Policy;
 use std::sync::Arc;
@@ -140,4 +144,19 @@ pub trait Retriever: Send + Sync {
     /// The score it gives to one product, for `explain`, even if the product is no candidate.
     /// `None` where it has no opinion.
     fn score(&self, ask: &Ask, ordinal: Ordinal) -> Option<Candidate>;
+
+    /// The same for many products, in their order: fusion asks it for what other retrievers found.
+    /// A retriever whose [`Retriever::score`] does work that does not depend on the product (such as
+    /// embedding the query) overrides it.
+    fn scores(&self, ask: &Ask, ordinals: &[Ordinal]) -> Vec<Option<Candidate>> {
+        ordinals
+            .iter()
+            .map(|ordinal| self.score(ask, *ordinal))
+            .collect()
+    }
+
+    /// Whether it reads `ask.history`; when no retriever does, the history is not fetched.
+    fn personal(&self) -> bool {
+        false
+    }
 }

@@ -1,0 +1,171 @@
+//! Popular products, per category: what to show when there is no query.
+//!
+//! With a user's history, products popular in the user's categories come first, weighed by how much
+//! the user cares for each; the fewer interactions, the more general popularity is blended in.
+
+use super::{Allowed, Ask, Candidate, RetrieveError, Retriever, Source};
+use crate::catalog::{Catalog, CategoryId, Ordinal};
+use crate::features::{Popularity, Taste};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The user's strongest categories that are looked at. More would let a single stray click in.
+const CATEGORIES: usize = 5;
+/// Candidates at least, so that ranking has something to choose from.
+const CANDIDATES: usize = 200;
+
+/// Retrieves by popularity. Immutable.
+pub struct Popular {
+    catalog: Arc<Catalog>,
+    popularity: Arc<Popularity>,
+    /// Every product, most popular first.
+    everywhere: Vec<Ordinal>,
+    /// Position in `everywhere` of each product, to order a category's products cheaply.
+    by_category: Vec<Vec<Ordinal>>,
+}
+
+impl Popular {
+    /// Sorts the catalogue once.
+    pub fn new(catalog: Arc<Catalog>, popularity: Arc<Popularity>) -> Self {
+        let mut everywhere: Vec<Ordinal> = catalog.iter().map(|(ordinal, _)| ordinal).collect();
+        let id = |ordinal: Ordinal| catalog.row(ordinal).map(|row| &*row.id);
+        everywhere.sort_by(|a, b| {
+            let (x, y) = (popularity.score(*a), popularity.score(*b));
+            y.total_cmp(&x).then_with(|| id(*a).cmp(&id(*b)))
+        });
+        let mut place = vec![0_u32; catalog.columns()];
+        for (index, ordinal) in everywhere.iter().enumerate() {
+            place[ordinal.index()] = index as u32;
+        }
+        let categories = catalog.categories();
+        let by_category = categories
+            .iter()
+            .map(|category| {
+                let mut products = categories.products(category).to_vec();
+                products.sort_by_key(|ordinal| place[ordinal.index()]);
+                products
+            })
+            .collect();
+        Self {
+            catalog,
+            popularity,
+            everywhere,
+            by_category,
+        }
+    }
+
+    /// The most popular products, in these categories if there are any; best first.
+    fn top<'a>(
+        &'a self,
+        category: Option<CategoryId>,
+        allowed: Option<&'a Allowed>,
+        limit: usize,
+    ) -> impl Iterator<Item = Ordinal> + 'a {
+        let list = category.map_or(&self.everywhere, |id| &self.by_category[id.0 as usize]);
+        list.iter()
+            .copied()
+            .filter(move |ordinal| allowed.is_none_or(|allowed| allowed.contains(*ordinal)))
+            .take(limit)
+    }
+
+    /// General popularity and the user's own, blended by how well the user is known.
+    fn blend(&self, taste: &Taste, ordinal: Ordinal) -> f32 {
+        let general = self.popularity.score(ordinal);
+        let own = self.catalog.row(ordinal).map_or(0.0, |row| {
+            let in_category = |(category, affinity): &(CategoryId, f32)| {
+                let inside = row.categories.iter().any(|id| {
+                    self.catalog
+                        .categories()
+                        .ancestry(*id)
+                        .any(|id| id == *category)
+                });
+                inside.then(|| affinity * self.within(*category, general))
+            };
+            taste
+                .categories
+                .iter()
+                .take(CATEGORIES)
+                .filter_map(in_category)
+                .fold(0.0, f32::max)
+        });
+        let confidence = taste.confidence();
+        confidence * own + (1.0 - confidence) * general
+    }
+
+    /// Popularity relative to the category's most popular product, in [0.5, 1]: that a product lies
+    /// in a category the user cares for says at least as much as its sales.
+    fn within(&self, category: CategoryId, general: f32) -> f32 {
+        let best = self.by_category[category.0 as usize].first();
+        let best = best.map_or(0.0, |ordinal| self.popularity.score(*ordinal));
+        if best > 0.0 {
+            0.5 + 0.5 * general / best
+        } else {
+            0.5
+        }
+    }
+}
+
+impl Retriever for Popular {
+    fn source(&self) -> Source {
+        Source::Popular
+    }
+
+    fn applies(&self, ask: &Ask) -> bool {
+        ask.text.is_empty() && ask.like.is_none()
+    }
+
+    fn retrieve(&self, ask: &Ask) -> Result<Vec<Candidate>, RetrieveError> {
+        let taste = Taste::of(&ask.history, &self.catalog, &ask.policy.ranking);
+        let allowed = ask.allowed.as_deref();
+        // What the user has bought is taken out, so that much more is needed.
+        let limit = ask.k.max(CANDIDATES) + taste.bought.len();
+        let mut scores: HashMap<Ordinal, f32> = HashMap::new();
+        let own = taste
+            .categories
+            .iter()
+            .take(CATEGORIES)
+            .map(|(id, _)| Some(*id));
+        for category in own.chain([None]) {
+            for ordinal in self.top(category, allowed, limit) {
+                scores
+                    .entry(ordinal)
+                    .or_insert_with(|| self.blend(&taste, ordinal));
+            }
+        }
+        scores.retain(|ordinal, _| {
+            self.catalog
+                .row(*ordinal)
+                .is_some_and(|row| !taste.bought.contains(&*row.id))
+        });
+        let mut found: Vec<Candidate> = scores
+            .into_iter()
+            .map(|(ordinal, score)| Candidate {
+                ordinal,
+                score,
+                raw: self.popularity.raw(ordinal),
+                source: Source::Popular,
+            })
+            .collect();
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.ordinal.cmp(&b.ordinal)));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn personal(&self) -> bool {
+        true
+    }
+
+    fn score(&self, ask: &Ask, ordinal: Ordinal) -> Option<Candidate> {
+        self.catalog.row(ordinal)?;
+        let taste = Taste::of(&ask.history, &self.catalog, &ask.policy.ranking);
+        Some(Candidate {
+            ordinal,
+            score: self.blend(&taste, ordinal),
+            raw: self.popularity.raw(ordinal),
+            source: Source::Popular,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

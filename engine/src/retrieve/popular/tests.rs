@@ -1,0 +1,88 @@
+use super::*;
+use crate::catalog::{EventKind, Product, UserEvent};
+use crate::features::PopularityBuilder;
+use penstock_config::policy::Policy;
+
+/// Ten mugs and ten pans; mug `m0` and pan `p0` are the most popular of theirs, mugs outsell pans.
+fn popular() -> Popular {
+    let mut catalog = Catalog::new(1);
+    let policy = Policy::default();
+    for index in 0..20_u32 {
+        let (letter, category) = if index < 10 {
+            ("m", "Mugs")
+        } else {
+            ("p", "Pans")
+        };
+        let product = Product {
+            id: format!("{letter}{}", index % 10),
+            category: category.into(),
+            ..Product::default()
+        };
+        catalog.push(Ordinal(index), &product);
+    }
+    let ranking = &policy.ranking;
+    let mut builder = PopularityBuilder::new(20, ranking.events, ranking.popularity_half_life);
+    for index in 0..20_u32 {
+        let sales = if index < 10 { 40 } else { 20 } - 2 * (index % 10);
+        (0..sales).for_each(|_| builder.add(Ordinal(index), EventKind::View, 1));
+    }
+    let popularity = Arc::new(builder.finish(&catalog));
+    Popular::new(Arc::new(catalog), popularity)
+}
+
+fn ask(history: &[(&str, EventKind)], allowed: Option<Allowed>) -> Ask {
+    let history = history
+        .iter()
+        .map(|(id, kind)| UserEvent {
+            product_id: (*id).into(),
+            kind: *kind,
+            at_micros: 1,
+        })
+        .collect();
+    Ask {
+        policy: Arc::default(),
+        text: String::new(),
+        history,
+        like: None,
+        allowed: allowed.map(Arc::new),
+        k: 3,
+    }
+}
+
+fn top(popular: &Popular, ask: &Ask) -> Vec<String> {
+    let found = popular.retrieve(ask).expect("popular never fails");
+    assert!(
+        found.iter().all(|c| (0.0..=1.0).contains(&c.score)),
+        "{found:?}"
+    );
+    let id = |c: &Candidate| popular.catalog.row(c.ordinal).expect("row").id.to_string();
+    found.iter().take(3).map(id).collect()
+}
+
+#[test]
+fn a_stranger_sees_what_everybody_buys_and_a_fan_sees_the_own_category() {
+    use EventKind::{Purchase, View};
+    let popular = popular();
+    let check = |history: &[(&str, EventKind)], expected: [&str; 3]| {
+        assert_eq!(top(&popular, &ask(history, None)), expected, "{history:?}");
+    };
+    check(&[], ["m0", "m1", "m2"]);
+    check(&[("p5", View); 6], ["p0", "p1", "p2"]);
+    check(&[("unknown", View); 6], ["m0", "m1", "m2"]);
+    // What was bought is not recommended again.
+    check(&[("p0", Purchase); 6], ["p1", "p2", "p3"]);
+    check(&[("m1", Purchase)], ["m0", "m2", "m3"]);
+}
+
+#[test]
+fn filters_and_small_categories_are_filled_with_what_is_allowed() {
+    let popular = popular();
+    let pans = Allowed::from_ordinals((10..13).map(Ordinal));
+    let ask = ask(&[("m3", EventKind::View); 6], Some(pans));
+    assert_eq!(top(&popular, &ask), ["p0", "p1", "p2"]);
+    let one = popular.score(&ask, Ordinal(10)).expect("in the catalogue");
+    assert_eq!(
+        Some(&one),
+        popular.retrieve(&ask).expect("popular never fails").first()
+    );
+}
