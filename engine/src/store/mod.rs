@@ -3,6 +3,10 @@
 //! Two halves: [`Store`] is what a request may wait for (every call under a deadline of the
 //! caller's), [`Bulk`] is what start-up, import and jobs stream through.
 
+pub mod sqlite;
+
+pub use sqlite::SqliteStore;
+
 use crate::catalog::{Event, Ordinal, Product, UserEvent};
 use futures::future::BoxFuture;
 
@@ -83,11 +87,13 @@ pub trait Bulk: Send + Sync {
 pub struct Imported {
     /// Products that were not there before.
     pub products_added: u64,
-    /// Products that were there (the last row of a file wins).
+    /// Products that were there with other values (the last row of a file wins).
     pub products_updated: u64,
+    /// Products that were there exactly so.
+    pub products_unchanged: u64,
     /// Events that were not there before.
     pub events_added: u64,
-    /// Events whose id was there already.
+    /// Events whose id was there already, in the store or earlier in the same import.
     pub events_known: u64,
 }
 

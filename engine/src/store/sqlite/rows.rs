@@ -1,0 +1,49 @@
+//! Rows of the tables and the values of the catalogue, in both directions.
+
+use crate::catalog::{EventKind, Product, UserEvent};
+use rusqlite::Row;
+
+/// A product's columns, in the order of [`product`].
+pub(super) const PRODUCT_COLUMNS: &str =
+    "id, name, description, category, brand, price, created_at, popularity";
+
+/// A product from [`PRODUCT_COLUMNS`], which begin at column `first`.
+pub(super) fn product(row: &Row<'_>, first: usize) -> rusqlite::Result<Product> {
+    Ok(Product {
+        id: row.get(first)?,
+        name: row.get(first + 1)?,
+        description: row.get(first + 2)?,
+        category: row.get(first + 3)?,
+        brand: row.get(first + 4)?,
+        price: row.get(first + 5)?,
+        created_at: row.get(first + 6)?,
+        popularity: row.get(first + 7)?,
+    })
+}
+
+/// An event from `product_id, kind, at_micros`, which begin at column `first`.
+pub(super) fn user_event(row: &Row<'_>, first: usize) -> rusqlite::Result<UserEvent> {
+    let number: i64 = row.get(first + 1)?;
+    let kind =
+        kind_of(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(first + 1, number))?;
+    Ok(UserEvent {
+        product_id: row.get(first)?,
+        kind,
+        at_micros: row.get(first + 2)?,
+    })
+}
+
+/// The number a kind is stored as; never changes.
+pub(super) fn kind_number(kind: EventKind) -> i64 {
+    match kind {
+        EventKind::View => 1,
+        EventKind::AddToCart => 2,
+        EventKind::Purchase => 3,
+    }
+}
+
+fn kind_of(number: i64) -> Option<EventKind> {
+    [EventKind::View, EventKind::AddToCart, EventKind::Purchase]
+        .into_iter()
+        .find(|kind| kind_number(*kind) == number)
+}
