@@ -1,5 +1,9 @@
 //! What is asked: the normalised query and the filters.
 
+mod normalise;
+
+pub use normalise::{fold, normalise};
+
 /// Limits on what may be recommended or found. Text is compared without case.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Filter {

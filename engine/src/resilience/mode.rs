@@ -9,6 +9,8 @@ pub enum Mode {
     Full,
     /// Semantic retrieval was missing.
     KeywordOnly,
+    /// Keyword retrieval was missing.
+    SemanticOnly,
     /// The user's history could not be read.
     Unpersonalised,
     /// An older result was served.
@@ -23,6 +25,7 @@ impl Mode {
         match self {
             Self::Full => "full",
             Self::KeywordOnly => "keyword_only",
+            Self::SemanticOnly => "semantic_only",
             Self::Unpersonalised => "unpersonalised",
             Self::Stale => "stale",
             Self::Popular => "popular",

@@ -1,11 +1,22 @@
 //! The engine: a snapshot, a pool of ranking threads, a store.
 
+use super::keeper::{Keeper, Source as KeeperSource};
+use super::pool::Pool;
+use super::run::Run;
+use super::snapshot::Snapshot;
 use super::{Answer, EngineError, ProductAsk, RecommendAsk, SearchAsk};
-use crate::catalog::{Event, Product};
+use crate::catalog::Event;
+use crate::resilience::Mode;
+use crate::store::{DataStore, StoreError};
+use arc_swap::ArcSwapOption;
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::Policy;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client waits for its events to be on disk before it is told to come back.
+const APPEND: Duration = Duration::from_secs(5);
 
 /// How an engine is opened.
 #[derive(Debug, Clone)]
@@ -34,103 +45,180 @@ pub struct Status {
     /// Version of the index in force; empty when there is none.
     pub index_version: String,
     /// The best mode a search can have now.
-    pub mode: crate::resilience::Mode,
+    pub mode: Mode,
+    /// Ranking work that waits for a thread.
+    pub waiting: usize,
 }
 
 /// Answers questions. Cheap to share; every method may be called from any thread.
 pub struct Engine {
-    options: Options,
+    clock: SharedClock,
+    store: Arc<dyn DataStore>,
+    pool: Pool,
+    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    keeper: Keeper,
 }
 
 impl Engine {
     /// Opens the store in `options.data_dir` (made if absent), loads the catalogue and the current
     /// index version, and starts the ranking threads. A missing or corrupt index is no error: it is
-    /// noted in [`Engine::status`] and the mode says so.
-    pub fn open(options: Options, _policy: Arc<Policy>) -> Result<Arc<Self>, EngineError> {
-        Ok(Arc::new(Self { options }))
+    /// noted in [`Engine::status`] and the mode says so. From then on new index versions, changed
+    /// products and events are picked up while serving.
+    pub fn open(options: Options, policy: Arc<Policy>) -> Result<Arc<Self>, EngineError> {
+        let store =
+            crate::store::sqlite::SqliteStore::in_folder(&options.data_dir, options.clock.clone())?;
+        Self::with_store(options, Arc::new(store), policy)
+    }
+
+    /// As [`Engine::open`], over a store that is open already.
+    pub fn with_store(
+        options: Options,
+        store: Arc<dyn DataStore>,
+        policy: Arc<Policy>,
+    ) -> Result<Arc<Self>, EngineError> {
+        let failed = |what: &str, error: std::io::Error| {
+            EngineError::Store(StoreError::Unavailable(format!("{what}: {error}")))
+        };
+        let pool = Pool::new(options.workers).map_err(|error| failed("ranking threads", error))?;
+        let snapshot = Arc::new(ArcSwapOption::empty());
+        let source = KeeperSource {
+            store: store.clone(),
+            data_dir: options.data_dir,
+            embedding_model: options.embedding_model,
+            clock: options.clock.clone(),
+        };
+        let keeper = Keeper::start(source, snapshot.clone(), policy)
+            .map_err(|error| failed("the keeper's thread", error))?;
+        Ok(Arc::new(Self {
+            clock: options.clock,
+            store,
+            pool,
+            snapshot,
+            keeper,
+        }))
     }
 
     /// Called after every accepted policy, so that features follow its half-lives and weights.
-    pub fn policy_changed(&self, _policy: Arc<Policy>) {}
+    pub fn policy_changed(&self, policy: Arc<Policy>) {
+        self.keeper.policy_changed(policy);
+    }
 
     /// `GET /search`.
-    pub async fn search(
-        &self,
-        _policy: Arc<Policy>,
-        _ask: SearchAsk,
-    ) -> Result<Answer, EngineError> {
-        self.not_ready()
+    pub async fn search(&self, policy: Arc<Policy>, ask: SearchAsk) -> Result<Answer, EngineError> {
+        super::search::search(Run::start(self, policy)?, ask).await
     }
 
     /// `GET /search/explain`: the whole decision about one product, as JSON. Costs a search.
     pub async fn explain(
         &self,
-        _policy: Arc<Policy>,
-        _ask: SearchAsk,
-        _product_id: String,
+        policy: Arc<Policy>,
+        ask: SearchAsk,
+        product_id: String,
     ) -> Result<serde_json::Value, EngineError> {
-        self.not_ready()
+        super::explain::explain(Run::start(self, policy)?, ask, product_id).await
     }
 
     /// `GET /recommend/{user_id}`.
     pub async fn recommend(
         &self,
-        _policy: Arc<Policy>,
-        _ask: RecommendAsk,
+        policy: Arc<Policy>,
+        ask: RecommendAsk,
     ) -> Result<Answer, EngineError> {
-        self.not_ready()
+        super::recommend::recommend(Run::start(self, policy)?, ask).await
     }
 
     /// `GET /similar/{product_id}`.
     pub async fn similar(
         &self,
-        _policy: Arc<Policy>,
-        _ask: ProductAsk,
+        policy: Arc<Policy>,
+        ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        self.not_ready()
+        super::recommend::similar(Run::start(self, policy)?, ask).await
     }
 
     /// `GET /popular`.
     pub async fn popular(
         &self,
-        _policy: Arc<Policy>,
-        _ask: ProductAsk,
+        policy: Arc<Policy>,
+        ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        self.not_ready()
+        super::recommend::popular(Run::start(self, policy)?, ask).await
     }
 
-    /// `GET /products/{product_id}`.
+    /// `GET /products/{product_id}`: `product_id` and every field, `null` where the shop did not say.
     pub async fn product(
         &self,
-        _policy: Arc<Policy>,
-        _product_id: String,
-    ) -> Result<Product, EngineError> {
-        self.not_ready()
+        policy: Arc<Policy>,
+        product_id: String,
+    ) -> Result<serde_json::Value, EngineError> {
+        super::items::product(Run::start(self, policy)?, product_id).await
     }
 
     /// `POST /events`: on disk when this returns. `true` where the event is new.
-    pub async fn record(&self, _events: Vec<Event>) -> Result<Vec<bool>, EngineError> {
-        self.not_ready()
+    pub async fn record(&self, events: Vec<Event>) -> Result<Vec<bool>, EngineError> {
+        match tokio::time::timeout(APPEND, self.store.append_events(events)).await {
+            Ok(stored) => Ok(stored?),
+            Err(_) => Err(StoreError::Unavailable(format!("no answer within {APPEND:?}")).into()),
+        }
     }
 
     /// What is running.
     pub fn status(&self) -> Status {
+        let snapshot = self.snapshot.load_full();
+        let semantic = self.keeper.policy().query.semantic.enabled;
+        let mut notes = self.keeper.notes();
+        notes.extend(
+            snapshot
+                .iter()
+                .flat_map(|snapshot| snapshot.index.notes.clone()),
+        );
         Status {
-            ready: false,
-            notes: vec![format!(
-                "nothing loaded from {}",
-                self.options.data_dir.display()
-            )],
-            products: 0,
-            catalog_revision: 0,
-            index_version: String::new(),
-            mode: crate::resilience::Mode::Popular,
+            ready: snapshot.is_some(),
+            notes,
+            products: snapshot.as_ref().map_or(0, |s| s.catalog.len()),
+            catalog_revision: snapshot.as_ref().map_or(0, |s| s.catalog.revision()),
+            index_version: snapshot
+                .as_ref()
+                .map_or_else(String::new, |s| s.index.version.clone()),
+            mode: snapshot
+                .as_ref()
+                .map_or(Mode::Popular, |s| s.mode(semantic)),
+            waiting: self.pool.waiting(),
         }
     }
 
-    fn not_ready<T>(&self) -> Result<T, EngineError> {
-        Err(EngineError::NotReady(
-            self.options.data_dir.display().to_string(),
-        ))
+    /// Whether a product of the catalogue is in this category (a path or one part of it): policy
+    /// files may name categories that no product has, which is worth a warning.
+    pub fn knows_category(&self, category: &str) -> bool {
+        let snapshot = self.snapshot.load();
+        snapshot
+            .as_ref()
+            .is_some_and(|s| !s.catalog.categories().find(category).is_empty())
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
+        self.snapshot
+            .load_full()
+            .ok_or_else(|| EngineError::NotReady(self.keeper.notes().join("; ")))
+    }
+
+    /// Serves with these retrievers until the keeper finds something newer.
+    #[cfg(test)]
+    pub(super) fn publish_index(&self, index: super::snapshot::Index) {
+        let old = self.snapshot.load_full().expect("a snapshot");
+        let new = Snapshot::new(old.catalog.clone(), old.popularity.clone(), index);
+        self.snapshot.store(Some(Arc::new(new)));
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    pub(super) fn store(&self) -> &dyn DataStore {
+        &*self.store
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 }

@@ -4,7 +4,19 @@
 mod answer;
 mod ask;
 mod engine;
+mod explain;
+mod indexes;
+mod items;
+mod keeper;
+mod pool;
+mod recommend;
+mod run;
+mod search;
+mod snapshot;
 mod trace;
+
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Answer, EngineError, Item};
 pub use ask::{Field, ProductAsk, RecommendAsk, SearchAsk};

@@ -106,3 +106,8 @@ pub trait Import {
     /// Makes everything visible at once, durably.
     fn commit(self: Box<Self>) -> Result<Imported, StoreError>;
 }
+
+/// A store for both halves, as one process uses it.
+pub trait DataStore: Store + Bulk {}
+
+impl<T: Store + Bulk> DataStore for T {}

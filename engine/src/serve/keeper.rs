@@ -1,0 +1,232 @@
+//! Keeps the snapshot current: one thread looks for new index versions, changed products and new
+//! events, builds what they touch and publishes it whole. What cannot be loaded changes nothing but
+//! a note.
+
+use super::indexes;
+use super::snapshot::{Index, Snapshot};
+use crate::catalog::Catalog;
+use crate::features::{Popularity, PopularityBuilder};
+use crate::store::{DataStore, StoreError};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
+use penstock_config::clock::SharedClock;
+use penstock_config::policy::{EventWeights, Policy};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two looks for changes.
+const LOOK: Duration = Duration::from_millis(500);
+/// Popularity is made anew this often while events come in.
+const POPULARITY: Duration = Duration::from_secs(300);
+
+/// What the keeper reads.
+pub(super) struct Source {
+    pub store: Arc<dyn DataStore>,
+    pub data_dir: PathBuf,
+    pub embedding_model: Option<PathBuf>,
+    pub clock: SharedClock,
+}
+
+/// Handle of the keeper's thread, which ends when this is dropped.
+pub(super) struct Keeper {
+    wake: Sender<()>,
+    policy: Arc<ArcSwap<Policy>>,
+    notes: Arc<ArcSwap<Vec<String>>>,
+}
+
+impl Keeper {
+    /// Loads once on the caller's thread, then keeps looking on its own.
+    pub fn start(
+        source: Source,
+        snapshot: Arc<ArcSwapOption<Snapshot>>,
+        policy: Arc<Policy>,
+    ) -> std::io::Result<Self> {
+        let (wake, woken) = unbounded();
+        let policy = Arc::new(ArcSwap::new(policy));
+        let notes = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        let now = source.clock.now();
+        let mut upkeep = Upkeep {
+            source,
+            snapshot,
+            policy: policy.clone(),
+            notes: notes.clone(),
+            made: None,
+            popularity_at: now,
+            refused_index: None,
+        };
+        upkeep.look();
+        let run = move || {
+            // A closed channel means that the engine is gone.
+            while !matches!(
+                woken.recv_timeout(LOOK),
+                Err(RecvTimeoutError::Disconnected)
+            ) {
+                upkeep.look();
+            }
+        };
+        std::thread::Builder::new()
+            .name("keeper".into())
+            .spawn(run)?;
+        Ok(Self {
+            wake,
+            policy,
+            notes,
+        })
+    }
+
+    pub fn policy_changed(&self, policy: Arc<Policy>) {
+        self.policy.store(policy);
+        let _ = self.wake.send(());
+    }
+
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.load().to_vec()
+    }
+}
+
+/// What the popularity in force was made from.
+#[derive(Clone, Copy, PartialEq)]
+struct Made {
+    events: u64,
+    weights: EventWeights,
+    half_life: Duration,
+    revision: u64,
+}
+
+struct Upkeep {
+    source: Source,
+    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    policy: Arc<ArcSwap<Policy>>,
+    notes: Arc<ArcSwap<Vec<String>>>,
+    made: Option<Made>,
+    popularity_at: Instant,
+    /// An index version that could not be loaded whole is not tried again while it stays as it is.
+    refused_index: Option<String>,
+}
+
+impl Upkeep {
+    fn look(&mut self) {
+        let mut notes = Vec::new();
+        if let Err(error) = self.refresh(&mut notes) {
+            notes.push(error.to_string());
+        }
+        if **self.notes.load() != notes {
+            notes.iter().for_each(|note| tracing::warn!("{note}"));
+            self.notes.store(Arc::new(notes));
+        }
+    }
+
+    fn refresh(&mut self, notes: &mut Vec<String>) -> Result<(), StoreError> {
+        let current = self.snapshot.load_full();
+        let store = self.source.store.clone();
+        let revision = store.catalog_revision()?;
+        let catalog = match &current {
+            Some(current) if current.catalog.revision() == revision => current.catalog.clone(),
+            _ => load_catalog(&*store, revision)?,
+        };
+        let popularity = self.popularity(current.as_deref(), &catalog)?;
+        let index = self.index(current.as_deref(), notes)?;
+        let unchanged = current.as_ref().is_some_and(|current| {
+            Arc::ptr_eq(&current.catalog, &catalog)
+                && Arc::ptr_eq(&current.popularity, &popularity)
+                && current.index.version == index.version
+        });
+        if !unchanged {
+            let snapshot = Snapshot::new(catalog, popularity, index);
+            tracing::info!(
+                products = snapshot.catalog.len(),
+                revision = snapshot.catalog.revision(),
+                index = snapshot.index.version,
+                notes = ?snapshot.index.notes,
+                "snapshot published"
+            );
+            self.snapshot.store(Some(Arc::new(snapshot)));
+        }
+        Ok(())
+    }
+
+    fn popularity(
+        &mut self,
+        current: Option<&Snapshot>,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Arc<Popularity>, StoreError> {
+        let now = self.source.clock.now();
+        let due = now.saturating_duration_since(self.popularity_at) >= POPULARITY;
+        let ranking = &self.policy.load_full().ranking;
+        let wanted = Made {
+            events: match self.made {
+                Some(made) if !due => made.events,
+                _ => self.source.store.counts()?.events,
+            },
+            weights: ranking.events,
+            half_life: ranking.popularity_half_life,
+            revision: catalog.revision(),
+        };
+        if due {
+            self.popularity_at = now;
+        }
+        if let Some(current) = current
+            && self.made == Some(wanted)
+        {
+            return Ok(current.popularity.clone());
+        }
+        let mut builder =
+            PopularityBuilder::new(catalog.columns(), wanted.weights, wanted.half_life);
+        self.source.store.scan_events(&mut |_user, event| {
+            if let Some(ordinal) = catalog.ordinal(&event.product_id) {
+                builder.add(ordinal, event.kind, event.at_micros);
+            }
+        })?;
+        self.made = Some(wanted);
+        Ok(Arc::new(builder.finish(catalog)))
+    }
+
+    /// The index to serve with: the current version if it loads whole. If it does not, what serves
+    /// already goes on; at start, the best that can be had.
+    fn index(
+        &mut self,
+        current: Option<&Snapshot>,
+        notes: &mut Vec<String>,
+    ) -> Result<Index, StoreError> {
+        let data_dir = &self.source.data_dir;
+        let version = indexes::current(data_dir);
+        if let Some(current) = current
+            && version.as_deref().unwrap_or_default() == current.index.version
+        {
+            self.refused_index = None;
+            return Ok(current.index.clone());
+        }
+        if let Some(current) = current
+            && version == self.refused_index
+        {
+            notes.extend(self.notes.load().iter().cloned());
+            return Ok(current.index.clone());
+        }
+        let store_id = self.source.store.store_id()?;
+        let model = self.source.embedding_model.as_deref();
+        let loaded = indexes::load(data_dir, version.as_deref(), &store_id, model);
+        match current {
+            Some(current) if !loaded.notes.is_empty() && !current.index.retrievers.is_empty() => {
+                let why = loaded.notes.join("; ");
+                let name = version.as_deref().unwrap_or("(none)");
+                notes.push(format!(
+                    "index {name} is refused, the previous one serves: {why}"
+                ));
+                self.refused_index = version;
+                Ok(current.index.clone())
+            }
+            _ => Ok(loaded),
+        }
+    }
+}
+
+fn load_catalog(store: &dyn DataStore, revision: u64) -> Result<Arc<Catalog>, StoreError> {
+    let mut catalog = Catalog::new(revision);
+    store.scan_products(&mut |stored| catalog.push(stored.ordinal, &stored.product))?;
+    Ok(Arc::new(catalog))
+}

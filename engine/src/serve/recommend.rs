@@ -1,0 +1,124 @@
+//! `GET /recommend`, `/similar`, `/popular`: answers without a query.
+
+use super::run::Run;
+use super::search::{applicable, note_missing};
+use super::{Answer, EngineError, Field, ProductAsk, RecommendAsk};
+use crate::catalog::Catalog;
+use crate::features::Taste;
+use crate::query::Filter;
+use crate::rank::Ranked;
+use crate::retrieve::{Ask, Source};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What the user cares for: collaborative candidates (once there is a model) and what is popular in
+/// the user's categories, blended with general popularity while the user is new.
+pub(super) async fn recommend(mut run: Run<'_>, ask: RecommendAsk) -> Result<Answer, EngineError> {
+    let mut question = limited(&run, &ask.filter, ask.k);
+    run.stage("understand");
+    question.history = run.history(&ask.user_id).await;
+    let taste = Taste::of(
+        &question.history,
+        &run.snapshot.catalog,
+        &run.policy.ranking,
+    );
+    let reason = |catalog: &Catalog, ranked: &Ranked| why_recommended(catalog, ranked, &taste);
+    answer(run, question, ask.k, &ask.fields, &reason).await
+}
+
+/// What is like a product, by its words and by its embedding.
+pub(super) async fn similar(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer, EngineError> {
+    let id = ask.product_id.unwrap_or_default();
+    let catalog = run.snapshot.catalog.clone();
+    let like = catalog
+        .ordinal(&id)
+        .and_then(|ordinal| Some((ordinal, catalog.row(ordinal)?)));
+    let Some((like, row)) = like else {
+        return Err(EngineError::UnknownProduct(id));
+    };
+    let text = crate::query::normalise(&format!("{} {}", row.name, row.brand));
+    let mut question = limited(&run, &ask.filter, ask.k);
+    (question.like, question.text) = (Some(like), text);
+    run.stage("understand");
+    let reason = |_: &Catalog, _: &Ranked| format!("similar to {}", row.name);
+    answer(run, question, ask.k, &ask.fields, &reason).await
+}
+
+/// What everybody buys; by popularity alone.
+pub(super) async fn popular(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer, EngineError> {
+    let question = Arc::new(limited(&run, &ask.filter, ask.k));
+    run.stage("understand");
+    let retriever = run.snapshot.retriever(Source::Popular).cloned();
+    let lists = run
+        .retrieve(&question, retriever.into_iter().collect())
+        .await?;
+    let mut ranked = run.rank(&question, lists).await?;
+    ranked
+        .iter_mut()
+        .for_each(|ranked| ranked.score = ranked.parts.popularity);
+    let id = |ranked: &Ranked| {
+        run.snapshot
+            .catalog
+            .row(ranked.ordinal)
+            .map(|row| row.id.clone())
+    };
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a).cmp(&id(b))));
+    let category = ask.filter.category.clone();
+    let reason = |_: &Catalog, _: &Ranked| match &category {
+        Some(category) => format!("popular in {category}"),
+        None => "popular".to_owned(),
+    };
+    let items = run.items(ranked, ask.k, &ask.fields, &reason).await;
+    Ok(Answer {
+        items,
+        mode: run.mode,
+        trace: run.trace,
+    })
+}
+
+fn limited(run: &Run<'_>, filter: &Filter, k: usize) -> Ask {
+    Ask {
+        allowed: run.snapshot.catalog.allowed(filter).map(Arc::new),
+        ..run.ask(k)
+    }
+}
+
+async fn answer(
+    mut run: Run<'_>,
+    question: Ask,
+    k: usize,
+    fields: &[Field],
+    reason: super::items::Reason<'_>,
+) -> Result<Answer, EngineError> {
+    let question = Arc::new(question);
+    let retrievers = applicable(&run, &question);
+    let lists = run.retrieve(&question, retrievers).await?;
+    if question.like.is_some() {
+        note_missing(&mut run);
+    }
+    let ranked = run.rank(&question, lists).await?;
+    let items = run.items(ranked, k, fields, reason).await;
+    Ok(Answer {
+        items,
+        mode: run.mode,
+        trace: run.trace,
+    })
+}
+
+fn why_recommended(catalog: &Catalog, ranked: &Ranked, taste: &Taste) -> String {
+    let categories = catalog.categories();
+    let of_product: HashSet<_> = catalog
+        .row(ranked.ordinal)
+        .into_iter()
+        .flat_map(|row| row.categories.iter())
+        .flat_map(|id| categories.ancestry(*id))
+        .collect();
+    match taste
+        .categories
+        .iter()
+        .find(|(id, _)| of_product.contains(id))
+    {
+        Some((id, _)) => format!("popular in {}, where you were lately", categories.path(*id)),
+        None => "popular with everybody".to_owned(),
+    }
+}

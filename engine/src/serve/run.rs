@@ -1,0 +1,276 @@
+//! One request's walk through the engine: what it asks the pool and the store for, how long it
+//! waits, and the record of both.
+
+use super::snapshot::Snapshot;
+use super::{Engine, EngineError, Outcome, RetrieverReport, Stage, Trace};
+use crate::catalog::UserEvent;
+use crate::features::FeatureBatch;
+use crate::rank::{Ranked, merge, rank};
+use crate::resilience::Mode;
+use crate::retrieve::{Ask, Candidate, RetrieveError, Retriever, Source};
+use penstock_config::clock::Clock;
+use penstock_config::policy::Policy;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// A user's events that are looked at.
+const HISTORY: usize = 200;
+/// After this a refused request may come again: the queue drains in far less.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+type Retrieved = (Result<Vec<Candidate>, RetrieveError>, u64);
+
+/// A request under way.
+pub(super) struct Run<'e> {
+    pub engine: &'e Engine,
+    pub policy: Arc<Policy>,
+    pub snapshot: Arc<Snapshot>,
+    pub mode: Mode,
+    pub trace: Trace,
+    started: Instant,
+    stage_started: Instant,
+}
+
+impl<'e> Run<'e> {
+    /// Starts the clock and takes the snapshot that the request keeps to its end.
+    pub fn start(engine: &'e Engine, policy: Arc<Policy>) -> Result<Self, EngineError> {
+        let snapshot = engine.snapshot()?;
+        let now = engine.clock().now();
+        let trace = Trace {
+            index_version: snapshot.index.version.clone(),
+            catalog_revision: snapshot.catalog.revision(),
+            ..Trace::default()
+        };
+        let mode = Mode::Full;
+        Ok(Self {
+            engine,
+            policy,
+            snapshot,
+            mode,
+            trace,
+            started: now,
+            stage_started: now,
+        })
+    }
+
+    /// Ends the stage that runs and starts the next.
+    pub fn stage(&mut self, name: &'static str) {
+        let now = self.engine.clock().now();
+        let micros = micros(now.saturating_duration_since(self.stage_started));
+        self.trace.stages.push(Stage { name, micros });
+        self.stage_started = now;
+    }
+
+    /// Less was done than was asked.
+    pub fn degrade(&mut self, mode: Mode, why: String) {
+        self.mode = self.mode.max(mode);
+        self.trace.degraded.push(why);
+    }
+
+    /// An empty question under this policy.
+    pub fn ask(&self, k: usize) -> Ask {
+        Ask {
+            policy: self.policy.clone(),
+            text: String::new(),
+            history: Vec::new(),
+            like: None,
+            allowed: None,
+            k,
+        }
+    }
+
+    fn left(&self, limit: Duration) -> Duration {
+        let spent = self
+            .engine
+            .clock()
+            .now()
+            .saturating_duration_since(self.started);
+        limit.min(
+            self.policy
+                .resilience
+                .deadlines
+                .request
+                .saturating_sub(spent),
+        )
+    }
+
+    /// The user's latest events; none, and a lesser mode, when the store is late or failing.
+    pub async fn history(&mut self, user_id: &str) -> Vec<UserEvent> {
+        let wait = self.left(self.policy.resilience.deadlines.store);
+        let read = self
+            .engine
+            .store()
+            .recent_events(user_id.to_owned(), HISTORY);
+        let events = match timeout(wait, read).await {
+            Ok(Ok(events)) => events,
+            Ok(Err(error)) => {
+                self.degrade(Mode::Unpersonalised, format!("history: {error}"));
+                Vec::new()
+            }
+            Err(_) => {
+                self.degrade(
+                    Mode::Unpersonalised,
+                    format!("history: later than {wait:?}"),
+                );
+                Vec::new()
+            }
+        };
+        self.stage("history");
+        events
+    }
+
+    /// Asks `retrievers` in parallel. One that fails or is late is left out and reported. Refused only
+    /// when none of them found a place in the queue.
+    pub async fn retrieve(
+        &mut self,
+        ask: &Arc<Ask>,
+        retrievers: Vec<Arc<dyn Retriever>>,
+    ) -> Result<Vec<Vec<Candidate>>, EngineError> {
+        let max_queue = self.policy.resilience.max_queue;
+        let mut asked = Vec::new();
+        for retriever in retrievers {
+            let source = retriever.source();
+            let (ask, clock) = (ask.clone(), self.engine.clock().clone());
+            let work = move || timed(&*clock, || retriever.retrieve(&ask));
+            asked.push((source, self.engine.pool().submit(max_queue, work).ok()));
+        }
+        if !asked.is_empty() && asked.iter().all(|(_, receiver)| receiver.is_none()) {
+            return Err(EngineError::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
+        }
+        let mut lists = Vec::new();
+        for (source, receiver) in asked {
+            let wait = self.left(self.policy.resilience.deadlines.retrieve);
+            let (list, outcome, micros) = await_one(receiver, wait).await;
+            self.trace.retrievers.push(RetrieverReport {
+                source,
+                outcome,
+                micros,
+            });
+            lists.extend(list);
+        }
+        self.stage("retrieve");
+        Ok(lists)
+    }
+
+    /// Fuses, fetches the features of all candidates at once, and orders them; on a ranking thread.
+    pub async fn rank(
+        &mut self,
+        ask: &Arc<Ask>,
+        lists: Vec<Vec<Candidate>>,
+    ) -> Result<Vec<Ranked>, EngineError> {
+        let (snapshot, ask) = (self.snapshot.clone(), ask.clone());
+        let clock = self.engine.clock().clone();
+        let semantic_took_part = self.trace.retrievers.iter().any(|report| {
+            report.source == Source::Semantic && matches!(report.outcome, Outcome::Found { .. })
+        });
+        let work = move || rank_all(&snapshot, &ask, &lists, semantic_took_part, &*clock);
+        // Retrieval has been paid for: rank it even if the queue has filled up meanwhile.
+        let receiver = self.engine.pool().submit(usize::MAX, work);
+        let wait = self.left(Duration::MAX);
+        let ranked = match receiver {
+            Ok(receiver) => timeout(wait, receiver).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        };
+        let Some((ranked, features, ranking)) = ranked else {
+            return Err(EngineError::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
+        };
+        self.trace.stages.push(Stage {
+            name: "features",
+            micros: features,
+        });
+        self.trace.stages.push(Stage {
+            name: "rank",
+            micros: ranking,
+        });
+        self.stage_started = self.engine.clock().now();
+        Ok(ranked)
+    }
+}
+
+async fn await_one(
+    receiver: Option<oneshot::Receiver<Retrieved>>,
+    wait: Duration,
+) -> (Option<Vec<Candidate>>, Outcome, u64) {
+    let failed = |why: &str| Outcome::Failed {
+        why: why.to_owned(),
+    };
+    let Some(receiver) = receiver else {
+        return (None, failed("the ranking queue is full"), 0);
+    };
+    match timeout(wait, receiver).await {
+        Ok(Ok((Ok(list), micros))) => {
+            let candidates = list.len();
+            (Some(list), Outcome::Found { candidates }, micros)
+        }
+        Ok(Ok((Err(error), micros))) => (None, failed(&error.to_string()), micros),
+        Ok(Err(_)) => (None, failed("it panicked; see the log"), 0),
+        Err(_) => (None, Outcome::Late, micros(wait)),
+    }
+}
+
+fn timed<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, u64) {
+    let start = clock.now();
+    let result = work();
+    (result, micros(clock.now().saturating_duration_since(start)))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn rank_all(
+    snapshot: &Snapshot,
+    ask: &Ask,
+    lists: &[Vec<Candidate>],
+    semantic_took_part: bool,
+    clock: &dyn Clock,
+) -> (Vec<Ranked>, u64, u64) {
+    let ((matches, features), features_micros) = timed(clock, || {
+        let mut matches = merge(lists.iter().map(Vec::as_slice));
+        matches.retain(|(ordinal, _)| Some(*ordinal) != ask.like);
+        if semantic_took_part {
+            complete(snapshot, ask, &mut matches);
+        }
+        let ordinals = matches.iter().map(|(ordinal, _)| *ordinal);
+        let half_life = ask.policy.ranking.freshness_half_life;
+        let now = clock.unix_micros() / 1_000_000;
+        let features = FeatureBatch::fetch(
+            ordinals,
+            &snapshot.catalog,
+            &snapshot.popularity,
+            now,
+            half_life,
+        );
+        (matches, features)
+    });
+    let (ranked, rank_micros) = timed(clock, || {
+        rank(&matches, &features, &snapshot.catalog, &ask.policy.ranking)
+    });
+    (ranked, features_micros, rank_micros)
+}
+
+/// A product that only keyword retrieval brought has a semantic score too; without it, fusion would
+/// take "not among the first hundred" for "nothing in common".
+fn complete(
+    snapshot: &Snapshot,
+    ask: &Ask,
+    matches: &mut [(crate::catalog::Ordinal, crate::rank::Match)],
+) {
+    let Some(semantic) = snapshot.retriever(Source::Semantic) else {
+        return;
+    };
+    let missing: Vec<usize> = (0..matches.len())
+        .filter(|index| matches[*index].1.semantic.is_none())
+        .collect();
+    let ordinals: Vec<_> = missing.iter().map(|index| matches[*index].0).collect();
+    for (index, candidate) in missing.into_iter().zip(semantic.scores(ask, &ordinals)) {
+        matches[index].1.semantic =
+            candidate.map(|candidate| crate::rank::Found { candidate, rank: 0 });
+    }
+}

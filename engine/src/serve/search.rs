@@ -1,0 +1,173 @@
+//! `GET /search`: understand, retrieve in parallel, rank.
+
+use super::run::Run;
+use super::{Answer, EngineError, Field, SearchAsk};
+use crate::catalog::Catalog;
+use crate::query::normalise;
+use crate::rank::Ranked;
+use crate::resilience::Mode;
+use crate::retrieve::{Ask, Retriever, Source};
+use std::sync::Arc;
+
+/// What a search found, before it is cut to the page and dressed.
+pub(super) struct Searched {
+    pub ask: Arc<Ask>,
+    pub ranked: Vec<Ranked>,
+}
+
+pub(super) async fn search(mut run: Run<'_>, ask: SearchAsk) -> Result<Answer, EngineError> {
+    let (k, fields): (usize, Vec<Field>) = (ask.k, ask.fields.clone());
+    let found = find(&mut run, ask).await?;
+    let items = run.items(found.ranked, k, &fields, &reason).await;
+    Ok(Answer {
+        items,
+        mode: run.mode,
+        trace: run.trace,
+    })
+}
+
+/// Everything up to the order.
+pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, EngineError> {
+    let text = understand(&ask.q, run.policy.query.max_chars)?;
+    let allowed = run.snapshot.catalog.allowed(&ask.filter).map(Arc::new);
+    let mut question = Ask {
+        text,
+        allowed,
+        ..run.ask(ask.k)
+    };
+    run.stage("understand");
+    if question
+        .allowed
+        .as_ref()
+        .is_some_and(|allowed| allowed.is_empty())
+    {
+        return Ok(Searched {
+            ask: Arc::new(question),
+            ranked: Vec::new(),
+        });
+    }
+    let retrievers = applicable(run, &question);
+    if let Some(user) = &ask.user_id
+        && retrievers.iter().any(|retriever| retriever.personal())
+    {
+        question.history = run.history(user).await;
+    }
+    let question = Arc::new(question);
+    let lists = run.retrieve(&question, retrievers).await?;
+    note_missing(run);
+    let (question, lists) = if run.mode == Mode::Popular {
+        // Nothing that reads text is left: what is popular is better than nothing.
+        let popular = Ask {
+            text: String::new(),
+            ..(*question).clone()
+        };
+        let popular = Arc::new(popular);
+        let retriever = run.snapshot.retriever(Source::Popular).cloned();
+        let lists = run
+            .retrieve(&popular, retriever.into_iter().collect())
+            .await?;
+        (popular, lists)
+    } else {
+        (question, lists)
+    };
+    let ranked = run.rank(&question, lists).await?;
+    Ok(Searched {
+        ask: question,
+        ranked,
+    })
+}
+
+/// The mode, from the retrievers that read text and took no part.
+pub(super) fn note_missing(run: &mut Run<'_>) {
+    let took_part = |source: Source| {
+        let mut reports = run.trace.retrievers.iter();
+        reports.any(|r| r.source == source && matches!(r.outcome, super::Outcome::Found { .. }))
+    };
+    let mode = match (took_part(Source::Keyword), took_part(Source::Semantic)) {
+        (true, true) => return,
+        (true, false) => Mode::KeywordOnly,
+        (false, true) => Mode::SemanticOnly,
+        (false, false) => Mode::Popular,
+    };
+    let mut whys: Vec<String> = Vec::new();
+    for source in [Source::Keyword, Source::Semantic] {
+        if !took_part(source) {
+            whys.push(why_missing(run, source));
+        }
+    }
+    run.degrade(mode, whys.join("; "));
+}
+
+fn why_missing(run: &Run<'_>, source: Source) -> String {
+    let name = source.name();
+    if let Some(report) = run
+        .trace
+        .retrievers
+        .iter()
+        .find(|report| report.source == source)
+    {
+        return match &report.outcome {
+            super::Outcome::Failed { why } => format!("{name}: {why}"),
+            _ => format!("{name}: later than its deadline"),
+        };
+    }
+    if source == Source::Semantic && !run.policy.query.semantic.enabled {
+        return "semantic: switched off in query.toml".into();
+    }
+    let note = run
+        .snapshot
+        .index
+        .notes
+        .iter()
+        .find(|note| note.starts_with(name));
+    note.cloned()
+        .unwrap_or_else(|| format!("{name}: no index is loaded"))
+}
+
+/// The normalised query, or why it is none.
+fn understand(q: &str, max_chars: usize) -> Result<String, EngineError> {
+    let text = normalise(q);
+    if text.is_empty() {
+        return Err(EngineError::BadAsk(
+            "q is empty: say what to search for, as in q=mug".into(),
+        ));
+    }
+    let chars = text.chars().count();
+    if chars > max_chars {
+        return Err(EngineError::BadAsk(format!(
+            "q has {chars} characters; the longest query accepted has {max_chars}"
+        )));
+    }
+    Ok(text)
+}
+
+fn reason(_: &Catalog, ranked: &Ranked) -> String {
+    let strong = |found: Option<crate::rank::Found>, least: f32| {
+        found.is_some_and(|found| found.candidate.score >= least)
+    };
+    let keyword = strong(ranked.found.keyword, f32::MIN_POSITIVE);
+    // A completed score says "how close", not "found": only the list's own candidates count.
+    let semantic = ranked.found.semantic.is_some_and(|found| found.rank > 0);
+    let mut reason = match (keyword, semantic) {
+        (true, true) => "matches the words and the meaning".to_owned(),
+        (true, false) => "matches the words".to_owned(),
+        (false, true) => "matches the meaning".to_owned(),
+        (false, false) => return "popular; search is limited at the moment".to_owned(),
+    };
+    if ranked.parts.popularity >= 0.7 {
+        reason.push_str("; popular");
+    }
+    if ranked.parts.freshness >= 0.7 {
+        reason.push_str("; new");
+    }
+    reason
+}
+
+/// The retrievers that apply to a question.
+pub(super) fn applicable(run: &Run<'_>, ask: &Ask) -> Vec<Arc<dyn Retriever>> {
+    run.snapshot
+        .retrievers()
+        .filter(|retriever| retriever.applies(ask))
+        .cloned()
+        .collect()
+}

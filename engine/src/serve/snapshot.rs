@@ -1,0 +1,65 @@
+//! What a request sees: one immutable set of catalogue, features and retrievers.
+
+use crate::catalog::Catalog;
+use crate::features::Popularity;
+use crate::resilience::Mode;
+use crate::retrieve::{Popular, Retriever, Source};
+use std::sync::Arc;
+
+/// The retrievers of one index version, and what is wrong with it.
+#[derive(Clone, Default)]
+pub struct Index {
+    /// The version's name; empty when there is none.
+    pub version: String,
+    /// Keyword and semantic, as far as they could be loaded.
+    pub retrievers: Vec<Arc<dyn Retriever>>,
+    /// What could not be loaded and why, for operators.
+    pub notes: Vec<String>,
+}
+
+/// A request loads it once and carries it to its end.
+pub struct Snapshot {
+    /// Products.
+    pub catalog: Arc<Catalog>,
+    /// Popularity of each.
+    pub popularity: Arc<Popularity>,
+    /// The index version in force.
+    pub index: Index,
+    popular: Arc<dyn Retriever>,
+}
+
+impl Snapshot {
+    /// Joins the parts; sorts the catalogue by popularity.
+    pub fn new(catalog: Arc<Catalog>, popularity: Arc<Popularity>, index: Index) -> Self {
+        let popular = Arc::new(Popular::new(catalog.clone(), popularity.clone()));
+        Self {
+            catalog,
+            popularity,
+            index,
+            popular,
+        }
+    }
+
+    /// Every retriever.
+    pub fn retrievers(&self) -> impl Iterator<Item = &Arc<dyn Retriever>> {
+        self.index.retrievers.iter().chain([&self.popular])
+    }
+
+    /// The retriever of this kind, if it is loaded.
+    pub fn retriever(&self, source: Source) -> Option<&Arc<dyn Retriever>> {
+        self.retrievers()
+            .find(|retriever| retriever.source() == source)
+    }
+
+    /// The best mode a search can have, by what is loaded.
+    pub fn mode(&self, semantic_enabled: bool) -> Mode {
+        let keyword = self.retriever(Source::Keyword).is_some();
+        let semantic = semantic_enabled && self.retriever(Source::Semantic).is_some();
+        match (keyword, semantic) {
+            (true, true) => Mode::Full,
+            (true, false) => Mode::KeywordOnly,
+            (false, true) => Mode::SemanticOnly,
+            (false, false) => Mode::Popular,
+        }
+    }
+}
