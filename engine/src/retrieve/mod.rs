@@ -1,5 +1,6 @@
 //! Retrieval: which products might answer. Candidates only; the order is made by [`crate::rank`].
 
+pub mod keyword;
 mod popular;
 
 pub use popular::Popular;
