@@ -2,14 +2,24 @@
 //!
 //! One TOML file per concern in the policy folder. All files are parsed, cross-checked and
 //! swapped in as one immutable [`Policy`]; a request loads it once and carries it to its end.
+//!
+//! A file that is missing, and a key that is left out, means the value in the file of the same
+//! name in `config/defaults`: those files are the only place where default figures are written.
 
+mod files;
 mod query;
 mod ranking;
 mod resilience;
+#[cfg(test)]
+mod tests;
 
+pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use query::{FieldBoosts, Keyword, Query, Semantic};
-pub use ranking::{EventWeights, Fusion, Ranking, Weights};
+pub use ranking::{EventWeights, Fusion, Ranking, Weights, category_key};
 pub use resilience::{Deadlines, Resilience, UpstreamPolicy};
+
+use crate::problem::{Problem, Problems};
+use std::path::Path;
 
 /// The policy in force: every concern, validated together.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,62 +37,49 @@ pub struct Policy {
 impl Default for Policy {
     /// What a new install starts from: the files of `config/defaults`.
     fn default() -> Self {
-        use std::time::Duration;
-        let day = Duration::from_secs(86_400);
-        Self {
-            version: "builtin".into(),
-            ranking: Ranking {
-                weights: Weights {
-                    search: 0.4,
-                    cf: 0.3,
-                    popularity: 0.2,
-                    freshness: 0.1,
-                },
-                by_category: std::collections::BTreeMap::new(),
-                events: EventWeights {
-                    view: 1.0,
-                    add_to_cart: 2.0,
-                    purchase: 3.0,
-                },
-                popularity_half_life: 30 * day,
-                freshness_half_life: 60 * day,
-                fusion: Fusion::Max {
-                    semantic_weight: 0.8,
-                },
-            },
-            query: Query {
-                max_chars: 512,
-                max_terms: 32,
-                keyword: Keyword {
-                    boosts: FieldBoosts {
-                        name: 3.0,
-                        brand: 2.0,
-                        category: 1.0,
-                        description: 0.5,
-                    },
-                    candidates: 200,
-                },
-                semantic: Semantic {
-                    enabled: true,
-                    candidates: 100,
-                    min_similarity: 0.2,
-                },
-            },
-            resilience: Resilience {
-                deadlines: Deadlines {
-                    retrieve: Duration::from_millis(80),
-                    store: Duration::from_millis(50),
-                    request: Duration::from_millis(180),
-                },
-                max_queue: 1_000,
-                upstream: UpstreamPolicy {
-                    connect: Duration::from_secs(2),
-                    read: Duration::from_secs(30),
-                    write: Duration::from_secs(30),
-                    idle: Duration::from_secs(60),
-                    retries: 1,
-                },
-            },
-        }
+        let (policy, _) = Self::from_files(&FileSet::default())
+            .expect("a test parses the files of config/defaults");
+        policy
     }
+}
+
+impl Policy {
+    /// Reads the policy folder `dir`: the policy and its warnings, or everything that is wrong.
+    ///
+    /// A folder that does not exist is an error (it may be a mistyped path or a lost mount); an
+    /// empty one means the defaults.
+    pub fn load(dir: &Path) -> Result<(Self, Vec<Problem>), Problems> {
+        let files = FileSet::collect(dir)?;
+        Self::from_files(&files)
+    }
+
+    /// Parses and cross-checks the contents of a whole set of files.
+    pub fn from_files(files: &FileSet) -> Result<(Self, Vec<Problem>), Problems> {
+        let mut reading = files::Reading::of(files);
+        let policy = Self {
+            version: files.version(),
+            ranking: reading.read("ranking.toml", ranking::read),
+            query: reading.read("query.toml", query::read),
+            resilience: reading.read("resilience.toml", resilience::read),
+        };
+        let warnings = reading.finish()?;
+        Ok((policy, warnings))
+    }
+}
+
+/// Warnings for category weights no product can use, because `known` says that there is no such
+/// category. `known` is asked with paths as [`category_key`] spells them.
+pub fn check_categories(policy: &Policy, known: &dyn Fn(&str) -> bool) -> Vec<Problem> {
+    let unknown = policy
+        .ranking
+        .by_category
+        .keys()
+        .filter(|path| !known(path));
+    unknown
+        .map(|path| {
+            let mut warning = Problem::of_file("ranking.toml", "no product has this category");
+            warning.key = format!("category_weights.\"{path}\"");
+            warning.suggest("check the spelling against the catalogue, or remove these weights")
+        })
+        .collect()
 }

@@ -1,5 +1,8 @@
 //! `query.toml`: how a query is read and how wide retrieval looks.
 
+use crate::read::Section;
+use std::ops::RangeInclusive;
+
 /// BM25 boosts per field of a product; each finite and at least 0, not all 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FieldBoosts {
@@ -44,4 +47,36 @@ pub struct Query {
     pub keyword: Keyword,
     /// Semantic retrieval.
     pub semantic: Semantic,
+}
+
+const BOOST: RangeInclusive<f64> = 0.0..=1_000.0;
+const CANDIDATES: RangeInclusive<usize> = 1..=10_000;
+
+pub(super) fn read(file: &Section<'_>) -> Query {
+    Query {
+        max_chars: file.count("max_chars", 1..=10_000),
+        max_terms: file.count("max_terms", 1..=1_000),
+        keyword: file.table("keyword", |section| Keyword {
+            boosts: section.table("boosts", read_boosts),
+            candidates: section.count("candidates", CANDIDATES),
+        }),
+        semantic: file.table("semantic", |section| Semantic {
+            enabled: section.flag("enabled"),
+            candidates: section.count("candidates", CANDIDATES),
+            min_similarity: section.number("min_similarity", -1.0..=1.0) as f32,
+        }),
+    }
+}
+
+fn read_boosts(section: &Section<'_>) -> FieldBoosts {
+    let boosts = FieldBoosts {
+        name: section.number("name", BOOST) as f32,
+        brand: section.number("brand", BOOST) as f32,
+        category: section.number("category", BOOST) as f32,
+        description: section.number("description", BOOST) as f32,
+    };
+    if boosts.name + boosts.brand + boosts.category + boosts.description <= 0.0 {
+        section.problem("", "all boosts are 0, so no word would match", None);
+    }
+    boosts
 }

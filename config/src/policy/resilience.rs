@@ -1,5 +1,7 @@
 //! `resilience.toml`: deadlines, retries, bounds.
 
+use crate::read::Section;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long a request waits for each thing it can do without.
@@ -37,4 +39,38 @@ pub struct Resilience {
     pub max_queue: usize,
     /// Pass-through.
     pub upstream: UpstreamPolicy,
+}
+
+const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3_600);
+
+pub(super) fn read(file: &Section<'_>) -> Resilience {
+    Resilience {
+        deadlines: file.table("deadlines", read_deadlines),
+        max_queue: file.table("engine", |section| {
+            section.count("max_queue", 1..=1_000_000)
+        }),
+        upstream: file.table("upstream", |section| UpstreamPolicy {
+            connect: section.duration("connect", TIMEOUT),
+            read: section.duration("read", TIMEOUT),
+            write: section.duration("write", TIMEOUT),
+            idle: section.duration("idle", TIMEOUT),
+            retries: section.count("retries", 0..=5),
+        }),
+    }
+}
+
+fn read_deadlines(section: &Section<'_>) -> Deadlines {
+    let deadlines = Deadlines {
+        retrieve: section.duration("retrieve", DEADLINE),
+        store: section.duration("store", DEADLINE),
+        request: section.duration("request", DEADLINE),
+    };
+    for (key, part) in [("retrieve", deadlines.retrieve), ("store", deadlines.store)] {
+        if part > deadlines.request {
+            let message = "is longer than the deadline of the whole request, which ends first";
+            section.warning(key, message, None);
+        }
+    }
+    deadlines
 }
