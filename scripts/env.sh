@@ -30,3 +30,26 @@ die() {
   say "$@"
   exit 1
 }
+
+# Which catalogue a folder of source files (or none: the demo shop) is, and where its data lives:
+# $source (a name), $files (the files with size and time: a changed one is imported again), $data.
+source_and_data_of() {
+  local folder=$1
+  if [ -z "$folder" ]; then
+    source="the demo shop" files=""
+    data=${PENSTOCK_DATA_DIR:-$here/data}
+    return
+  fi
+  [ -d "$folder" ] || die "DATA=$folder: there is no such folder."
+  folder=$(cd "$folder" && pwd)
+  compgen -G "$folder/products.*" >/dev/null ||
+    die "DATA=$folder: no products file (products.csv, .csv.gz, .jsonl or .parquet) in it." \
+      "Events alone are no catalogue: there would be nothing to search."
+  # shellcheck disable=SC2034  # read by the scripts that source this file
+  source="the catalogue of $folder"
+  # A folder need not have events.
+  # shellcheck disable=SC2034
+  files=$(cd "$folder" && stat -L -c '%n %s %Y' products.* events.* 2>/dev/null) || true
+  # shellcheck disable=SC2034
+  data=${PENSTOCK_DATA_DIR:-$here/data/catalogues/$(basename "$folder")}
+}

@@ -3,20 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Path of `penstock` or `penstock-control`: in `$PENSTOCK_TEST_BINARIES`, else of the same build
-/// as this test.
+/// Where the binaries are when they are not beside the test executables: with cargo's `build-dir`
+/// those live outside the clone (`scripts/env.sh`).
+const ELSEWHERE: &str = "PENSTOCK_TEST_BINARIES";
+
+/// The folder of the binaries: `target/<profile>`.
+fn profile_folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os(ELSEWHERE) {
+        return PathBuf::from(folder);
+    }
+    let own = std::env::current_exe().expect("a running program has a path");
+    // target/<profile>/deps/<test>
+    own.ancestors()
+        .nth(2)
+        .expect("test executables live in target/<profile>/deps")
+        .to_owned()
+}
+
+/// Path of `penstock` or `penstock-control` of the same build as this test.
 pub fn path(name: &str) -> PathBuf {
-    let folder = std::env::var_os("PENSTOCK_TEST_BINARIES").map_or_else(
-        || {
-            let own = std::env::current_exe().expect("a running program has a path");
-            let profile = own.ancestors().nth(2);
-            profile
-                .expect("test executables live in target/<profile>/deps")
-                .to_owned()
-        },
-        PathBuf::from,
-    );
-    let path = folder.join(name);
+    let path = profile_folder().join(name);
     assert!(
         path.is_file(),
         "{} is not built; run `cargo build --workspace --all-features` first",
@@ -27,11 +33,8 @@ pub fn path(name: &str) -> PathBuf {
 
 /// A folder of this build that outlives one test and is not committed: `target/tmp`.
 pub fn scratch() -> PathBuf {
-    let own = std::env::current_exe().expect("a running program has a path");
-    let target = own
-        .ancestors()
-        .nth(3)
-        .expect("test executables live in target/<profile>/deps");
+    let profile = profile_folder();
+    let target = profile.parent().expect("a profile's folder is in target");
     let scratch = target.join("tmp");
     std::fs::create_dir_all(&scratch).expect("target is writable");
     scratch
