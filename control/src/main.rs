@@ -1,2 +1,53 @@
-//! Being written.
-fn main() {}
+//! `penstock-control`: the operators' command line.
+
+use clap::Parser;
+use penstock_control::jobs::{Common, Usage, import};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Imports catalogues, builds indexes and looks after a Penstock installation
+#[derive(Debug, Parser)]
+#[command(name = "penstock-control", version)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Import(import::Options),
+}
+
+fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let done = start(&common).and_then(|()| match command {
+        Command::Import(options) => import::run(&common, options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn start(common: &Common) -> anyhow::Result<()> {
+    // FAISS and SQLite are compiled for x86-64-v3 (.cargo/config.toml).
+    #[cfg(target_arch = "x86_64")]
+    anyhow::ensure!(
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        "this processor has no AVX2; build Penstock without the flags in .cargo/config.toml"
+    );
+    let filter = tracing_subscriber::EnvFilter::try_new(&common.log)
+        .map_err(|e| Usage(format!("--log {}: {e}", common.log)))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}

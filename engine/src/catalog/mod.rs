@@ -2,6 +2,8 @@
 
 mod category;
 mod event;
+#[cfg(feature = "train")]
+pub mod import;
 mod product;
 mod snapshot;
 

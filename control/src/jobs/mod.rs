@@ -1,0 +1,47 @@
+//! The commands, one file each: its options and `run`.
+
+pub mod import;
+mod progress;
+
+pub use progress::Bar;
+
+use anyhow::Context;
+use penstock_config::clock;
+use penstock_engine::store::SqliteStore;
+use std::path::PathBuf;
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// The data folder: the store, the indexes, the policy
+    #[arg(
+        long,
+        global = true,
+        env = "PENSTOCK_DATA_DIR",
+        default_value = "./data",
+        value_name = "FOLDER"
+    )]
+    pub data_dir: PathBuf,
+    /// What to log: error, warn, info, debug, or targets (penstock_engine=debug)
+    #[arg(
+        long,
+        global = true,
+        env = "PENSTOCK_LOG",
+        default_value = "warn",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+}
+
+impl Common {
+    /// Opens the store of the data folder, creating it when there is none.
+    pub fn store(&self) -> anyhow::Result<SqliteStore> {
+        SqliteStore::in_folder(&self.data_dir, clock::system())
+            .with_context(|| format!("cannot use the data folder {}", self.data_dir.display()))
+    }
+}
+
+/// The command line asks for something that makes no sense: exit code 2, nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);

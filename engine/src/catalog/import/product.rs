@@ -1,0 +1,128 @@
+//! From a record to a product.
+
+use super::columns::product_field as field;
+use super::read::Record;
+use super::timestamp::parse_micros;
+use crate::catalog::Product;
+
+/// Longest id of a product or a user, bytes.
+pub(super) const ID_BYTES: usize = 256;
+const NAME_BYTES: usize = 2 * 1024;
+const DESCRIPTION_BYTES: usize = 256 * 1024;
+const CATEGORY_BYTES: usize = 4 * 1024;
+const BRAND_BYTES: usize = 1024;
+/// Beyond this a price is a mistake.
+const PRICE_MAX: f64 = 1e12;
+
+/// The product of a record. Error: what is wrong, in words.
+pub(super) fn product(record: &mut Record) -> Result<Product, String> {
+    let id = id(record, field::ID, "id")?;
+    let name = text(record, field::NAME, "name", NAME_BYTES)?;
+    if name.is_empty() {
+        return Err(format!("product {id:?} has no name"));
+    }
+    Ok(Product {
+        id,
+        name,
+        description: text(record, field::DESCRIPTION, "description", DESCRIPTION_BYTES)?,
+        category: paths(&text(record, field::CATEGORY, "category", CATEGORY_BYTES)?),
+        brand: text(record, field::BRAND, "brand", BRAND_BYTES)?,
+        price: amount(record, field::PRICE, "price")?,
+        created_at: created_at(record)?,
+        popularity: amount(record, field::POPULARITY, "popularity")?,
+    })
+}
+
+/// An id: 1 to [`ID_BYTES`] bytes without control characters.
+pub(super) fn id(record: &mut Record, at: usize, name: &str) -> Result<String, String> {
+    let value = record.take(at);
+    let trimmed = value.trim();
+    match trimmed {
+        "" => Err(format!("`{name}` is empty")),
+        _ if trimmed.len() > ID_BYTES => Err(format!(
+            "`{name}` has {} bytes, at most {ID_BYTES} are allowed",
+            trimmed.len()
+        )),
+        _ if trimmed.chars().any(char::is_control) => Err(format!(
+            "`{name}` {} has control characters",
+            shown(trimmed)
+        )),
+        _ => Ok(trimmed.to_owned()),
+    }
+}
+
+/// Text without blanks around it; control characters other than line ends become blanks.
+pub(super) fn text(
+    record: &mut Record,
+    at: usize,
+    name: &str,
+    bytes: usize,
+) -> Result<String, String> {
+    let value = record.take(at);
+    let trimmed = value.trim();
+    if trimmed.len() > bytes {
+        return Err(format!(
+            "`{name}` has {} bytes, at most {bytes} are allowed",
+            trimmed.len()
+        ));
+    }
+    let unwanted = |c: char| c.is_control() && c != '\n';
+    if trimmed.contains(unwanted) {
+        return Ok(trimmed.replace(unwanted, " "));
+    }
+    Ok(if trimmed.len() == value.len() {
+        value
+    } else {
+        trimmed.to_owned()
+    })
+}
+
+/// A value as it is shown in a message: quoted, escaped, short.
+pub(super) fn shown(value: &str) -> String {
+    const CHARS: usize = 40;
+    let short: String = value.chars().take(CHARS).collect();
+    let more = if short.len() < value.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
+
+fn amount(record: &mut Record, at: usize, name: &str) -> Result<Option<f64>, String> {
+    let value = record.take(at);
+    let value = value.trim();
+    if value.is_empty() {
+        return Ok(None);
+    }
+    match value.parse::<f64>() {
+        // `-0` is stored as 0.
+        Ok(number) if (0.0..=PRICE_MAX).contains(&number) => Ok(Some(number + 0.0)),
+        Ok(number) if number < 0.0 => Err(format!("`{name}` {} is negative", shown(value))),
+        Ok(number) if number.is_finite() => Err(format!("`{name}` {} is too large", shown(value))),
+        _ => Err(format!(
+            "`{name}` {} is not a number (write it like 1234.56)",
+            shown(value)
+        )),
+    }
+}
+
+fn created_at(record: &mut Record) -> Result<Option<i64>, String> {
+    let value = record.take(field::CREATED_AT);
+    if value.trim().is_empty() {
+        return Ok(None);
+    }
+    match parse_micros(&value) {
+        Some(micros) => Ok(Some(micros.div_euclid(1_000_000))),
+        None => Err(format!(
+            "`created_at` {} is not a time (write it like 2024-05-01 or 2024-05-01T12:00:00Z)",
+            shown(&value)
+        )),
+    }
+}
+
+/// Category paths as the catalogue writes them: `A > B|C > D`, without empty parts.
+fn paths(text: &str) -> String {
+    let path = |path: &str| {
+        let parts = path.split('>').map(str::trim).filter(|p| !p.is_empty());
+        parts.collect::<Vec<_>>().join(" > ")
+    };
+    let paths = text.split('|').map(path).filter(|p| !p.is_empty());
+    paths.collect::<Vec<_>>().join("|")
+}

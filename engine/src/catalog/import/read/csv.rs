@@ -1,0 +1,121 @@
+//! CSV (RFC 4180) with a header.
+
+use super::{ROW_BYTES, Record, Rows, Step};
+use crate::catalog::import::columns::{self, Entity, Mapping};
+use csv::ByteRecord;
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+pub(in super::super) struct CsvRows {
+    reader: csv::Reader<Leash>,
+    leash: Rc<Cell<u64>>,
+    row: ByteRecord,
+    width: usize,
+    columns: columns::Resolved,
+}
+
+impl CsvRows {
+    /// Reads the header. Error: a sentence.
+    pub(in super::super) fn open(
+        from: Box<dyn Read>,
+        entity: Entity,
+        mapping: &Mapping,
+    ) -> Result<Self, String> {
+        let leash = Rc::new(Cell::new(ROW_BYTES));
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(Leash {
+                from,
+                left: leash.clone(),
+            });
+        let mut row = ByteRecord::new();
+        if !reader.read_byte_record(&mut row).map_err(|e| why(&e))? {
+            return Err("the file is empty; its first line must name the columns".into());
+        }
+        let header: Vec<String> = row
+            .iter()
+            .map(|name| String::from_utf8_lossy(name).trim().to_owned())
+            .collect();
+        let columns = columns::resolve(entity, mapping, &header)?;
+        Ok(Self {
+            reader,
+            leash,
+            row,
+            width: header.len(),
+            columns,
+        })
+    }
+}
+
+impl Rows for CsvRows {
+    fn next(&mut self, record: &mut Record) -> Result<Step, String> {
+        self.leash.set(ROW_BYTES);
+        record.number = self.reader.position().line();
+        if !self
+            .reader
+            .read_byte_record(&mut self.row)
+            .map_err(|e| why(&e))?
+        {
+            return Ok(Step::End);
+        }
+        if let Some(position) = self.row.position() {
+            record.number = position.line();
+        }
+        if self.row.len() != self.width {
+            return Ok(Step::Bad(format!(
+                "{} fields where the header has {} (a quote or a comma too many?)",
+                self.row.len(),
+                self.width
+            )));
+        }
+        record.clear();
+        for (value, column) in record.values.iter_mut().zip(&self.columns.columns) {
+            let Some(column) = column else { continue };
+            match std::str::from_utf8(&self.row[*column]) {
+                Ok(text) => value.push_str(text),
+                Err(_) => return Ok(Step::Bad(format!("field {} is not UTF-8", column + 1))),
+            }
+        }
+        Ok(Step::Row)
+    }
+
+    fn lacks(&self, field: usize) -> bool {
+        self.columns.columns[field].is_none()
+    }
+
+    fn ignored(&self) -> Vec<String> {
+        self.columns.ignored.clone()
+    }
+
+    fn unit(&self) -> &'static str {
+        "line"
+    }
+}
+
+/// Stops a row that does not end.
+struct Leash {
+    from: Box<dyn Read>,
+    left: Rc<Cell<u64>>,
+}
+
+impl Read for Leash {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left.get() == 0 {
+            return Err(io::Error::other(format!(
+                "the row that begins here is longer than {ROW_BYTES} bytes: is a quote left open?"
+            )));
+        }
+        let read = self.from.read(buffer)?;
+        self.left.set(self.left.get().saturating_sub(read as u64));
+        Ok(read)
+    }
+}
+
+fn why(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Io(error) => error.to_string(),
+        _ => error.to_string(),
+    }
+}

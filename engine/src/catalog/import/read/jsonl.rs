@@ -1,0 +1,172 @@
+//! JSON Lines: one object a line.
+
+use super::{ROW_BYTES, Record, Rows, Step};
+use crate::catalog::import::columns::{self, Entity, Mapping};
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::io::{BufRead, BufReader, Read};
+
+/// Unknown keys are remembered up to this many.
+const IGNORED_MAX: usize = 50;
+
+pub(in super::super) struct JsonRows {
+    reader: BufReader<Box<dyn Read>>,
+    entity: Entity,
+    mapping: Mapping,
+    // Key → the fields it may serve, with rank; filled as keys are seen.
+    known: HashMap<String, Vec<(usize, usize)>>,
+    ignored: BTreeSet<String>,
+    line: Vec<u8>,
+    lines: u64,
+    // For each field of the current row, the rank of the key it has.
+    ranks: Vec<usize>,
+}
+
+impl JsonRows {
+    pub(in super::super) fn open(from: Box<dyn Read>, entity: Entity, mapping: &Mapping) -> Self {
+        Self {
+            reader: BufReader::new(from),
+            entity,
+            mapping: mapping.clone(),
+            known: HashMap::new(),
+            ignored: BTreeSet::new(),
+            line: Vec::new(),
+            lines: 0,
+            ranks: vec![0; entity.fields().len()],
+        }
+    }
+
+    /// Reads one line, without its end, into `line`. `false` at the end of the file.
+    fn read_line(&mut self) -> Result<bool, String> {
+        self.line.clear();
+        let mut limited = (&mut self.reader).take(ROW_BYTES + 1);
+        let read = limited
+            .read_until(b'\n', &mut self.line)
+            .map_err(|e| e.to_string())?;
+        self.lines += u64::from(read > 0);
+        Ok(read > 0)
+    }
+
+    fn skip_line(&mut self) -> Result<(), String> {
+        loop {
+            let buffer = self.reader.fill_buf().map_err(|e| e.to_string())?;
+            if buffer.is_empty() {
+                return Ok(());
+            }
+            let (used, done) = match buffer.iter().position(|b| *b == b'\n') {
+                Some(end) => (end + 1, true),
+                None => (buffer.len(), false),
+            };
+            self.reader.consume(used);
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    fn fill(&mut self, record: &mut Record) -> Result<(), String> {
+        let object = match serde_json::from_slice(&self.line) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) if self.lines == 1 => {
+                return Err(
+                    "this is not JSON Lines: write one object a line, not an array of them".into(),
+                );
+            }
+            Ok(_) => return Err("not a JSON object".into()),
+            Err(e) if std::str::from_utf8(&self.line).is_err() => {
+                return Err(format!("not UTF-8 ({e})"));
+            }
+            Err(e) => return Err(format!("not JSON: {e}")),
+        };
+        record.clear();
+        self.ranks.fill(usize::MAX);
+        for (key, value) in object {
+            let (entity, mapping) = (self.entity, &self.mapping);
+            if !self.known.contains_key(&key) {
+                let fields = columns::candidates(entity, mapping, &key);
+                if fields.is_empty() {
+                    if self.ignored.len() < IGNORED_MAX {
+                        self.ignored.insert(key);
+                    }
+                    continue;
+                }
+                self.known.insert(key.clone(), fields);
+            }
+            for &(field, rank) in &self.known[&key] {
+                if rank < self.ranks[field] {
+                    record.values[field] = text(&value)
+                        .map_err(|what| format!("`{key}` is {what}, not text or a number"))?;
+                    self.ranks[field] = rank;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rows for JsonRows {
+    fn next(&mut self, record: &mut Record) -> Result<Step, String> {
+        loop {
+            record.number = self.lines + 1;
+            if !self.read_line()? {
+                return Ok(Step::End);
+            }
+            if self.line.len() as u64 > ROW_BYTES && self.line.last() != Some(&b'\n') {
+                self.skip_line()?;
+                return Ok(Step::Bad(format!("longer than {ROW_BYTES} bytes")));
+            }
+            if !self.line.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        Ok(match self.fill(record) {
+            Ok(()) => Step::Row,
+            Err(reason) => Step::Bad(reason),
+        })
+    }
+
+    fn lacks(&self, _field: usize) -> bool {
+        false
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        let seen = |field: usize| self.known.values().flatten().any(|(at, _)| *at == field);
+        for (at, field) in self.entity.fields().iter().enumerate() {
+            if let Some(column) = self.mapping.column(field.name)
+                && self.lines > 0
+                && !seen(at)
+            {
+                return Err(format!(
+                    "no row has the key `{column}` for `{}`",
+                    field.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn ignored(&self) -> Vec<String> {
+        self.ignored.iter().cloned().collect()
+    }
+
+    fn unit(&self) -> &'static str {
+        "line"
+    }
+}
+
+/// A value as text. A list is a path (`["Home", "Sofas"]`), a list of lists several. Error: what it
+/// is.
+fn text(value: &Value) -> Result<String, &'static str> {
+    match value {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(value) => Ok(value.to_string()),
+        Value::Object(_) => Err("an object"),
+        Value::Array(list) => {
+            let nested = list.iter().any(Value::is_array);
+            let parts: Result<Vec<String>, _> = list.iter().map(text).collect();
+            Ok(parts?.join(if nested { "|" } else { " > " }))
+        }
+    }
+}
