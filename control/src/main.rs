@@ -1,7 +1,7 @@
 //! `penstock-control`: the operators' command line.
 
 use clap::Parser;
-use penstock_control::jobs::{Common, Usage, import};
+use penstock_control::jobs::{Common, Usage, examples, import};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -20,12 +20,14 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Import(import::Options),
+    Examples(examples::Options),
 }
 
 fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let done = start(&common).and_then(|()| match command {
         Command::Import(options) => import::run(&common, options),
+        Command::Examples(options) => examples::run(&common, &options),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
