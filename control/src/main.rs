@@ -1,7 +1,7 @@
 //! `penstock-control`: the operators' command line.
 
 use clap::Parser;
-use penstock_control::jobs::{Common, Usage, examples, import};
+use penstock_control::jobs::{Common, Usage, demo, examples, import};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -20,6 +20,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Import(import::Options),
+    Demo(demo::Options),
     Examples(examples::Options),
 }
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let done = start(&common).and_then(|()| match command {
         Command::Import(options) => import::run(&common, options),
+        Command::Demo(options) => demo::run(&common, options),
         Command::Examples(options) => examples::run(&common, &options),
     });
     match done {

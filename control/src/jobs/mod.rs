@@ -1,5 +1,6 @@
 //! The commands, one file each: its options and `run`.
 
+pub mod demo;
 pub mod examples;
 pub mod import;
 mod progress;

@@ -1,6 +1,8 @@
 //! Products and events, and the in-memory snapshot of the catalogue that serving reads.
 
 mod category;
+#[cfg(feature = "train")]
+pub mod demo;
 mod event;
 #[cfg(feature = "train")]
 pub mod import;
