@@ -74,7 +74,7 @@ impl Workload {
 }
 
 /// `count` draws from `items`, the first drawn most: rank r with weight 1/r.
-pub fn zipf<'a>(items: &'a [String], count: usize, seed: u64) -> Vec<&'a str> {
+pub fn zipf(items: &[String], count: usize, seed: u64) -> Vec<&str> {
     let mut random = Random(seed);
     let mut total = 0.0;
     let cumulated: Vec<f64> = (1..=items.len())

@@ -31,7 +31,7 @@ impl ProxyHttp for Bare {
 
     fn new_ctx(&self) {}
 
-    async fn request_filter(&self, session: &mut Session, _: &mut ()) -> pingora::Result<bool> {
+    async fn request_filter(&self, session: &mut Session, _ctx: &mut ()) -> pingora::Result<bool> {
         if self.upstream.is_some() {
             return Ok(false);
         }
@@ -43,7 +43,11 @@ impl ProxyHttp for Bare {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, _: &mut ()) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        _ctx: &mut (),
+    ) -> pingora::Result<Box<HttpPeer>> {
         let upstream = self
             .upstream
             .ok_or_else(|| Error::explain(ErrorType::InternalError, "answers itself"))?;
