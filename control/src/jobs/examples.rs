@@ -5,6 +5,7 @@ use penstock_engine::catalog::Product;
 use penstock_engine::store::{Bulk, StoreError};
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// Prints five curl commands with products and users of this catalogue
 #[derive(Debug, clap::Args)]
@@ -21,10 +22,12 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
-    match pick(&common.store()?)? {
-        Some(picked) => println!("{}", commands(&options.address, &picked).join("\n")),
-        None => println!("The catalogue is empty; penstock-control import fills it."),
-    }
+    let text = match pick(&common.store()?)? {
+        Some(picked) => commands(&options.address, &picked).join("\n"),
+        None => "The catalogue is empty; penstock-control import fills it.".to_owned(),
+    };
+    // Not println: it panics when whoever reads has seen enough.
+    writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }
 
