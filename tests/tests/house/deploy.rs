@@ -2,6 +2,7 @@
 //! where this is tested: what only an engine can show is not shown.
 
 use super::{read, repository, run_if_installed};
+use penstock_config::policy::{FileSet, Policy};
 use serde_yaml::Value;
 
 fn yaml(relative: &str) -> Value {
@@ -102,6 +103,43 @@ fn ports_agree() {
         text(&grafana["datasources"][0]["url"]),
         "http://prometheus:9090"
     );
+}
+
+#[test]
+fn the_pod_has_what_it_mounts_and_probes_what_it_opens() {
+    let documents = read("deploy/kubernetes/sidecar.yaml");
+    let documents: Vec<Value> = documents
+        .split("\n---\n")
+        .map(|document| serde_yaml::from_str(document).expect("YAML"))
+        .collect();
+    let kinds: Vec<&str> = documents.iter().map(|it| text(at(it, "kind"))).collect();
+    assert_eq!(kinds, ["ConfigMap", "Deployment", "Service"]);
+    let pod = at(&documents[1], "spec.template.spec");
+    let named = |list: &str| -> Vec<String> {
+        let items = at(pod, list).as_sequence().expect("a list");
+        items
+            .iter()
+            .map(|it| text(at(it, "name")).to_owned())
+            .collect()
+    };
+    let volumes = named("volumes");
+    let proxy = &at(pod, "containers")[0];
+    for mount in at(proxy, "volumeMounts").as_sequence().expect("a list") {
+        assert!(
+            volumes.contains(&text(at(mount, "name")).to_owned()),
+            "{mount:?}"
+        );
+    }
+    let ports = at(proxy, "ports").as_sequence().expect("a list");
+    let ports: Vec<&str> = ports.iter().map(|it| text(at(it, "name"))).collect();
+    for probe in ["readinessProbe", "livenessProbe"] {
+        assert!(ports.contains(&text(at(proxy, &format!("{probe}.httpGet.port")))));
+    }
+    // The policy in the example is one the proxy would take.
+    let policy = text(&at(&documents[0], "data")["ranking.toml"]);
+    let (_, warnings) = Policy::from_files(&FileSet::of([("ranking.toml", policy)]))
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
