@@ -1,7 +1,7 @@
 //! `penstock-control`: the operators' command line.
 
 use clap::Parser;
-use penstock_control::jobs::{Common, Usage, demo, examples, import};
+use penstock_control::jobs::{Common, Usage, demo, examples, import, index};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -21,6 +21,7 @@ struct Cli {
 enum Command {
     Import(import::Options),
     Demo(demo::Options),
+    Index(index::Options),
     Examples(examples::Options),
 }
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let done = start(&common).and_then(|()| match command {
         Command::Import(options) => import::run(&common, options),
         Command::Demo(options) => demo::run(&common, options),
+        Command::Index(options) => index::run(&common, &options),
         Command::Examples(options) => examples::run(&common, &options),
     });
     match done {

@@ -5,9 +5,12 @@
 
 pub mod catalog;
 pub mod features;
+pub mod model;
 pub mod query;
 pub mod rank;
 pub mod resilience;
 pub mod retrieve;
 pub mod serve;
 pub mod store;
+#[cfg(feature = "train")]
+pub mod train;

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod examples;
 pub mod import;
+pub mod index;
 mod progress;
 
 pub use progress::Bar;

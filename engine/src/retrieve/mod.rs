@@ -1,7 +1,11 @@
 //! Retrieval: which products might answer. Candidates only; the order is made by [`crate::rank`].
 
+pub mod exact;
+pub mod faiss;
 pub mod keyword;
 mod popular;
+pub mod semantic;
+pub mod vectors;
 
 pub use popular::Popular;
 
