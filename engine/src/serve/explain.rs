@@ -38,15 +38,8 @@ pub(super) async fn explain(
                 run.engine.clock().clone(),
             );
             let work = move || as_if_found(&snapshot, &ask, ordinal, clock.unix_micros());
-            let scored = run
-                .engine
-                .pool()
-                .submit(run.policy.resilience.max_queue, work);
-            let overloaded = || EngineError::Overloaded {
-                retry_after: super::run::RETRY_AFTER,
-            };
-            let scored = scored.map_err(|_| overloaded())?;
-            scored.await.map_err(|_| overloaded())?
+            run.on_ranking_thread(run.policy.resilience.max_queue, work)
+                .await?
         }
     };
     let (weights, from) = weights_for(ordinal, &catalog, &run.policy.ranking);

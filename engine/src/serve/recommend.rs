@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// What the user cares for: collaborative candidates (once there is a model) and what is popular in
 /// the user's categories, blended with general popularity while the user is new.
 pub(super) async fn recommend(mut run: Run<'_>, ask: RecommendAsk) -> Result<Answer, EngineError> {
-    let mut question = limited(&run, &ask.filter, ask.k);
+    let mut question = limited(&run, &ask.filter, ask.k).await?;
     run.stage("understand");
     question.history = run.history(&ask.user_id).await;
     let taste = Taste::of(
@@ -37,7 +37,7 @@ pub(super) async fn similar(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
         return Err(EngineError::UnknownProduct(id));
     };
     let text = crate::query::normalise(&format!("{} {}", row.name, row.brand));
-    let mut question = limited(&run, &ask.filter, ask.k);
+    let mut question = limited(&run, &ask.filter, ask.k).await?;
     (question.like, question.text) = (Some(like), text);
     run.stage("understand");
     let reason = |_: &Catalog, _: &Ranked| format!("similar to {}", row.name);
@@ -46,7 +46,7 @@ pub(super) async fn similar(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
 
 /// What everybody buys; by popularity alone.
 pub(super) async fn popular(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer, EngineError> {
-    let question = Arc::new(limited(&run, &ask.filter, ask.k));
+    let question = Arc::new(limited(&run, &ask.filter, ask.k).await?);
     run.stage("understand");
     let retriever = run.snapshot.retriever(Source::Popular).cloned();
     let lists = run
@@ -76,11 +76,11 @@ pub(super) async fn popular(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
     })
 }
 
-fn limited(run: &Run<'_>, filter: &Filter, k: usize) -> Ask {
-    Ask {
-        allowed: run.snapshot.catalog.allowed(filter).map(Arc::new),
+async fn limited(run: &Run<'_>, filter: &Filter, k: usize) -> Result<Ask, EngineError> {
+    Ok(Ask {
+        allowed: run.allowed(filter).await?,
         ..run.ask(k)
-    }
+    })
 }
 
 async fn answer(

@@ -5,9 +5,10 @@ use super::snapshot::Snapshot;
 use super::{Engine, EngineError, Outcome, RetrieverReport, Stage, Trace};
 use crate::catalog::UserEvent;
 use crate::features::FeatureBatch;
+use crate::query::Filter;
 use crate::rank::{Ranked, merge, rank};
 use crate::resilience::Mode;
-use crate::retrieve::{Ask, Candidate, RetrieveError, Retriever, Source};
+use crate::retrieve::{Allowed, Ask, Candidate, RetrieveError, Retriever, Source};
 use penstock_config::clock::Clock;
 use penstock_config::policy::Policy;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 /// A user's events that are looked at.
 const HISTORY: usize = 200;
 /// After this a refused request may come again: the queue drains in far less.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type Retrieved = (Result<Vec<Candidate>, RetrieveError>, u64);
 
@@ -78,6 +79,37 @@ impl<'e> Run<'e> {
             like: None,
             allowed: None,
             k,
+        }
+    }
+
+    /// The products that pass `filter`, found on a ranking thread: a large catalogue is a long walk.
+    pub async fn allowed(&self, filter: &Filter) -> Result<Option<Arc<Allowed>>, EngineError> {
+        if filter.is_empty() {
+            return Ok(None);
+        }
+        let (snapshot, filter) = (self.snapshot.clone(), filter.clone());
+        let work = move || snapshot.catalog.allowed(&filter).map(Arc::new);
+        self.on_ranking_thread(self.policy.resilience.max_queue, work)
+            .await
+    }
+
+    /// Does `work` on a ranking thread; refused when the queue is full or the time is up.
+    pub async fn on_ranking_thread<T: Send + 'static>(
+        &self,
+        max_queue: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let overloaded = || EngineError::Overloaded {
+            retry_after: RETRY_AFTER,
+        };
+        let receiver = self
+            .engine
+            .pool()
+            .submit(max_queue, work)
+            .map_err(|_| overloaded())?;
+        match timeout(self.left(Duration::MAX), receiver).await {
+            Ok(Ok(done)) => Ok(done),
+            _ => Err(overloaded()),
         }
     }
 
@@ -169,17 +201,7 @@ impl<'e> Run<'e> {
         });
         let work = move || rank_all(&snapshot, &ask, &lists, semantic_took_part, &*clock);
         // Retrieval has been paid for: rank it even if the queue has filled up meanwhile.
-        let receiver = self.engine.pool().submit(usize::MAX, work);
-        let wait = self.left(Duration::MAX);
-        let ranked = match receiver {
-            Ok(receiver) => timeout(wait, receiver).await.ok().and_then(Result::ok),
-            Err(_) => None,
-        };
-        let Some((ranked, features, ranking)) = ranked else {
-            return Err(EngineError::Overloaded {
-                retry_after: RETRY_AFTER,
-            });
-        };
+        let (ranked, features, ranking) = self.on_ranking_thread(usize::MAX, work).await?;
         self.trace.stages.push(Stage {
             name: "features",
             micros: features,

@@ -29,7 +29,7 @@ pub(super) async fn search(mut run: Run<'_>, ask: SearchAsk) -> Result<Answer, E
 /// Everything up to the order.
 pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, EngineError> {
     let text = understand(&ask.q, run.policy.query.max_chars)?;
-    let allowed = run.snapshot.catalog.allowed(&ask.filter).map(Arc::new);
+    let allowed = run.allowed(&ask.filter).await?;
     let mut question = Ask {
         text,
         allowed,
