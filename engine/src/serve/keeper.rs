@@ -53,7 +53,7 @@ impl Keeper {
             notes: notes.clone(),
             made: None,
             popularity_at: now,
-            refused_index: None,
+            refused: None,
         };
         upkeep.look();
         let run = move || {
@@ -105,8 +105,7 @@ struct Upkeep {
     notes: Arc<ArcSwap<Vec<String>>>,
     made: Option<Made>,
     popularity_at: Instant,
-    /// An index version that could not be loaded whole is not tried again while it stays as it is.
-    refused_index: Option<String>,
+    refused: Option<Refused>,
 }
 
 impl Upkeep {
@@ -186,43 +185,58 @@ impl Upkeep {
         Ok(Arc::new(builder.finish(catalog)))
     }
 
-    /// The index to serve with: the current version if it loads whole. If it does not, what serves
-    /// already goes on; at start, the best that can be had.
+    /// The index to serve with: the version named, if it loads whole. If it does not, what serves
+    /// already goes on; at start, an older version that is whole, else what can be had of this one.
     fn index(
         &mut self,
         current: Option<&Snapshot>,
         notes: &mut Vec<String>,
     ) -> Result<Index, StoreError> {
-        let data_dir = &self.source.data_dir;
-        let version = indexes::current(data_dir);
-        if let Some(current) = current
-            && version.as_deref().unwrap_or_default() == current.index.version
-        {
-            self.refused_index = None;
-            return Ok(current.index.clone());
-        }
-        if let Some(current) = current
-            && version == self.refused_index
-        {
-            notes.extend(self.notes.load().iter().cloned());
-            return Ok(current.index.clone());
+        let named = indexes::current(&self.source.data_dir);
+        if let Some(current) = current {
+            if named == current.index.version {
+                self.refused = None;
+                return Ok(current.index.clone());
+            }
+            if let Some(refused) = self.refused.as_ref().filter(|refused| refused.version == named) {
+                notes.push(refused.note.clone());
+                return Ok(current.index.clone());
+            }
         }
         let store_id = self.source.store.store_id()?;
-        let model = self.source.embedding_model.as_deref();
-        let loaded = indexes::load(data_dir, version.as_deref(), &store_id, model);
-        match current {
-            Some(current) if !loaded.notes.is_empty() && !current.index.retrievers.is_empty() => {
-                let why = loaded.notes.join("; ");
-                let name = version.as_deref().unwrap_or("(none)");
-                notes.push(format!(
-                    "index {name} is refused, the previous one serves: {why}"
-                ));
-                self.refused_index = version;
-                Ok(current.index.clone())
-            }
-            _ => Ok(loaded),
+        let loader = indexes::Loader {
+            data_dir: &self.source.data_dir,
+            store_id: &store_id,
+            embedding_model: self.source.embedding_model.as_deref(),
+        };
+        let loaded = loader.current();
+        if loaded.notes.is_empty() {
+            self.refused = None;
+            return Ok(loaded);
         }
+        let serving = current.map(|current| current.index.clone());
+        let instead = match serving.filter(|index| !index.retrievers.is_empty()) {
+            Some(index) => index,
+            None => match loader.newest_whole() {
+                Some(index) => index,
+                None => return Ok(loaded),
+            },
+        };
+        let note = format!(
+            "index {named:?} is refused and {} serves instead: {}",
+            instead.version,
+            loaded.notes.join("; ")
+        );
+        notes.push(note.clone());
+        self.refused = Some(Refused { version: named, note });
+        Ok(instead)
     }
+}
+
+/// An index version that could not be loaded whole is not tried again while it is the one named.
+struct Refused {
+    version: String,
+    note: String,
 }
 
 fn load_catalog(store: &dyn DataStore, revision: u64) -> Result<Arc<Catalog>, StoreError> {
