@@ -62,6 +62,19 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Creates `path` with `content` and makes the content survive a power cut (the name needs
+/// [`sync_folder`]).
+pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Where a path leads when it is a link; a rename over a link would replace the link.
+pub(crate) fn behind_links(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 /// Makes names created in, renamed in or removed from `folder` survive a power cut.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()

@@ -2,7 +2,8 @@
 //!
 //! Two kinds, kept apart: [`bootstrap`] is read once when a process starts (addresses, folders);
 //! [`policy`] is everything an operator may change while traffic flows. Policy files are watched
-//! ([`watch`]), parsed, cross-checked and swapped in as one immutable [`policy::Policy`].
+//! ([`watch`]), parsed, cross-checked and swapped in as one immutable [`policy::Policy`];
+//! [`publish`] writes them, all or none.
 //!
 //! This crate knows files. It knows nothing of HTTP or ranking.
 
@@ -11,6 +12,7 @@ pub mod clock;
 mod disk;
 pub mod policy;
 pub mod problem;
+pub mod publish;
 mod read;
 pub mod units;
 pub mod watch;

@@ -2,7 +2,7 @@
 
 use crate::disk;
 use crate::problem::{Problem, Problems};
-use crate::read::{Document, Findings, MAX_FILE_BYTES, Section, closest, text_of};
+use crate::read::{Document, Findings, Section, closest, printable, text_of};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io;
@@ -48,45 +48,15 @@ pub struct FileSet {
 }
 
 impl FileSet {
-    /// Reads the known files of `dir`.
-    pub fn collect(dir: &Path) -> Result<Self, Problem> {
-        let mut set = Self::default();
-        let entries = std::fs::read_dir(dir).map_err(|error| unreadable_folder(dir, &error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| unreadable_folder(dir, &error))?;
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-                continue;
-            };
-            if known(&name).is_some() {
-                match disk::read_bounded(&entry.path(), MAX_FILE_BYTES) {
-                    Ok(bytes) => drop(set.contents.insert(name, bytes)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        if entry.path().is_symlink() {
-                            return Err(Problem::of_file(name, "this link leads nowhere"));
-                        }
-                        // Removed between the listing and the read: the same as not there.
-                    }
-                    Err(error) => {
-                        return Err(Problem::of_file(name, format!("cannot be read: {error}")));
-                    }
-                }
-            } else if is_toml(&name) {
-                set.strangers.push(name);
-            }
-        }
-        set.strangers.sort();
-        Ok(set)
-    }
-
     /// A set made of `(name, content)`; names that are no policy file become strangers.
     pub fn of<N: Into<String>, C: Into<Vec<u8>>>(files: impl IntoIterator<Item = (N, C)>) -> Self {
         let mut set = Self::default();
         for (name, content) in files {
             let name = name.into();
             if known(&name).is_some() {
-                set.set(&name, Some(content.into()));
+                set.put(&name, Some(content.into()));
             } else {
-                set.strangers.push(name);
+                set.add_stranger(name);
             }
         }
         set
@@ -103,11 +73,28 @@ impl FileSet {
         pairs.map(|(name, content)| (name.as_str(), content.as_slice()))
     }
 
-    pub(crate) fn set(&mut self, name: &str, content: Option<Vec<u8>>) {
-        match content {
-            Some(content) => drop(self.contents.insert(name.to_owned(), content)),
-            None => drop(self.contents.remove(name)),
+    /// Replaces or removes a file; a name that is no policy file is a problem.
+    pub fn set(&mut self, name: &str, content: Option<Vec<u8>>) -> Result<(), Problem> {
+        if known(name).is_none() {
+            return Err(stranger(name));
         }
+        self.put(name, content);
+        Ok(())
+    }
+
+    /// As `set`; a name that is no policy file (of this version of Penstock) is left out.
+    pub(super) fn put(&mut self, name: &str, content: Option<Vec<u8>>) {
+        match content {
+            Some(content) if known(name).is_some() => {
+                self.contents.insert(name.to_owned(), content);
+            }
+            _ => drop(self.contents.remove(name)),
+        }
+    }
+
+    pub(super) fn add_stranger(&mut self, name: String) {
+        let place = self.strangers.partition_point(|other| *other < name);
+        self.strangers.insert(place, name);
     }
 
     /// The first 12 hexadecimal digits of the SHA-256 over names and contents of all known files,
@@ -129,24 +116,21 @@ impl FileSet {
     }
 }
 
-fn is_toml(name: &str) -> bool {
+pub(super) fn is_toml(name: &str) -> bool {
     let toml = Path::new(name)
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     toml && !name.starts_with('.')
 }
 
-fn unreadable_folder(dir: &Path, error: &io::Error) -> Problem {
-    let problem = Problem::of_file(
-        dir.display().to_string(),
-        format!("the policy folder cannot be read: {error}"),
-    );
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            problem.suggest("create it, or set PENSTOCK_POLICY_DIR to the right one")
-        }
-        _ => problem,
-    }
+fn stranger(name: &str) -> Problem {
+    let names = FILES.iter().map(|file| file.name);
+    let hint = match closest(name, names.clone()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("known here: {}", names.collect::<Vec<_>>().join(", ")),
+    };
+    let message = "this version of Penstock reads no policy file of this name";
+    Problem::of_file(printable(name), message).suggest(hint)
 }
 
 /// Reads the files of a set one after the other, collecting what is wrong with any of them.
@@ -184,16 +168,10 @@ impl<'a> Reading<'a> {
         if !self.found.problems.is_empty() {
             return Err(Problems(self.found.problems));
         }
-        for name in &self.files.strangers {
-            let names = FILES.iter().map(|file| file.name);
-            let hint = match closest(name, names.clone()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("known here: {}", names.collect::<Vec<_>>().join(", ")),
-            };
-            let message = "this version of Penstock reads no file of this name";
-            let warning = Problem::of_file(name.clone(), message).suggest(hint);
-            self.found.warnings.push(warning);
-        }
+        let strangers = self.files.strangers.iter();
+        self.found
+            .warnings
+            .extend(strangers.map(|name| stranger(name)));
         Ok(self.found.warnings)
     }
 }

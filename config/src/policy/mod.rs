@@ -6,6 +6,7 @@
 //! A file that is missing, and a key that is left out, means the value in the file of the same
 //! name in `config/defaults`: those files are the only place where default figures are written.
 
+mod collect;
 mod files;
 mod query;
 mod ranking;

@@ -262,7 +262,7 @@ fn doubtful_things_are_warnings() {
     assert_eq!(
         warnings,
         [
-            "rankng.toml: this version of Penstock reads no file of this name; \
+            "rankng.toml: this version of Penstock reads no policy file of this name; \
              did you mean ranking.toml?"
         ]
     );

@@ -9,6 +9,7 @@ use super::{Shared, WatchOptions};
 use crate::clock::{self, SharedClock};
 use crate::policy::{FileSet, Policy};
 use crate::problem::{Problem, Problems};
+use crate::publish;
 use crate::units::rfc3339;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -65,6 +66,7 @@ impl Runner {
             .unwrap_or_else(|| dir.join(".accepted"))
             .join(format!("policy-{}.json", options.instance));
         let now = clock.unix_micros();
+        publish::recover(dir);
         let first = First::find(dir, &kept, now)?;
         let record = Record {
             version: first.policy.version.clone(),
@@ -156,6 +158,7 @@ impl Runner {
     /// The poll's question: is there anything an event should have told? What it finds is read
     /// again after the debounce time, since it may be half written.
     fn changed_unnoticed(&mut self) -> bool {
+        publish::recover(&self.dir);
         match FileSet::collect(&self.dir) {
             Ok(files) => {
                 self.record().checked_micros = self.shared.clock.unix_micros();
@@ -167,6 +170,7 @@ impl Runner {
 
     /// Reads the folder and acts on it. `Some`: look again then.
     fn look(&mut self, now: Instant) -> Option<Instant> {
+        publish::recover(&self.dir);
         let collected = FileSet::collect(&self.dir);
         let now_micros = self.shared.clock.unix_micros();
         let mut again = None;
