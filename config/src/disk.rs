@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Reads a file of at most `limit` bytes; of a longer one, `limit + 1` bytes, so that the caller
 /// sees that it is too long without holding all of it.
@@ -100,6 +101,24 @@ fn write_beside(path: &Path, content: &[u8], sync: bool) -> io::Result<PathBuf> 
     written.map(|()| temporary)
 }
 
+/// Removes temporary files whose writer was killed: those not touched for an hour.
+pub(crate) fn sweep(folder: &Path, now_micros: i64) {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let now = UNIX_EPOCH + Duration::from_micros(u64::try_from(now_micros).unwrap_or(0));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = name.starts_with('.') && name.ends_with(".tmp");
+        let old = || {
+            let written = entry.metadata().ok()?.modified().ok()?;
+            now.duration_since(written).ok().map(|age| age > HOUR)
+        };
+        if ours && old() == Some(true) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A name no other thread or process uses: hidden, and ending in what cleaners look for.
 fn temporary_beside(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -107,4 +126,34 @@ fn temporary_beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unique = format!(".{name}.{}-{count}.tmp", std::process::id());
     folder_of(path).join(unique)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_temporary_files_are_swept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for name in [".a.toml.1-1.tmp", "a.tmp", ".a.toml"] {
+            fs::write(dir.path().join(name), "").expect("written");
+        }
+        let names = || fs::read_dir(dir.path()).expect("listed").count();
+        let now = crate::clock::unix_micros();
+        sweep(dir.path(), now);
+        assert_eq!(names(), 3, "young");
+        sweep(dir.path(), now + 3_700_000_000);
+        assert_eq!(names(), 2);
+        assert!(!dir.path().join(".a.toml.1-1.tmp").exists());
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a");
+        assert!(write_new(&path, b"1").expect("written"));
+        assert!(!write_new(&path, b"2").expect("left alone"));
+        assert_eq!(fs::read(&path).expect("read"), b"1");
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
+    }
 }

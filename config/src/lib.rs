@@ -8,6 +8,7 @@
 //! This crate knows files. It knows nothing of HTTP or ranking.
 
 pub mod bootstrap;
+pub mod check;
 pub mod clock;
 mod disk;
 pub mod policy;

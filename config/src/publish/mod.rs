@@ -29,6 +29,7 @@ pub use history::{Version, history, version_files};
 pub(crate) use journal::{Moment, recover};
 
 use crate::clock::Clock;
+use crate::disk;
 use crate::policy::{FILES, FileSet, Policy};
 use crate::problem::{Problem, Problems};
 use crate::units::rfc3339;
@@ -129,6 +130,7 @@ pub fn publish(dir: &Path, edit: &Edit, clock: &dyn Clock) -> Result<Published, 
     if wanted == base {
         return Ok(published);
     }
+    disk::sweep(dir, clock.unix_micros());
     let when = rfc3339(clock.unix_micros());
     let newest = history::newest(dir);
     let mut seq = newest.as_ref().map_or(1, |version| version.seq + 1);

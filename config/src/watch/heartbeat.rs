@@ -114,6 +114,7 @@ impl Heart {
 
     /// Removes the files of processes that are long gone.
     pub(super) fn sweep(&self, now_micros: i64) {
+        disk::sweep(&self.dir.join(FOLDER), now_micros);
         let all = heartbeats(&self.dir, now_micros).into_iter();
         for beat in all.filter(|beat| beat.age_seconds > FORGOTTEN_AFTER_SECONDS) {
             let name = format!("{}.json", beat.instance);

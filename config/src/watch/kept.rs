@@ -33,7 +33,11 @@ pub(super) fn save(path: &Path, files: &FileSet, now_micros: i64) -> io::Result<
     if load(path).is_some_and(|old| old == *files) {
         return Ok(());
     }
-    std::fs::create_dir_all(disk::folder_of(path))?;
+    let folder = disk::folder_of(path);
+    if !folder.is_dir() {
+        // Not `create_dir_all`: a policy folder that was deleted must stay deleted.
+        std::fs::create_dir(folder)?;
+    }
     let json = serde_json::to_vec_pretty(&kept).map_err(io::Error::other)?;
     disk::replace(path, &json)
 }

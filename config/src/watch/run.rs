@@ -39,7 +39,10 @@ pub(super) struct Runner {
     kept: PathBuf,
     shared: Arc<Shared>,
     gate: Gate,
+    /// The contents in force.
     files: FileSet,
+    /// The contents last looked at.
+    seen: Option<FileSet>,
     /// What the folder's last failure to be read was, so that it is told once.
     unreadable: Option<Problem>,
     targets: Option<Targets>,
@@ -60,6 +63,10 @@ impl Runner {
             .then(|| Targets::start(events.clone()))
             .flatten();
         let watching = targets.as_mut().is_some_and(|targets| targets.renew(dir));
+        if let Some(folder) = &options.keep_in {
+            // Failing is told when the copy cannot be written.
+            let _ = std::fs::create_dir_all(folder);
+        }
         let kept = options
             .keep_in
             .clone()
@@ -101,7 +108,8 @@ impl Runner {
             }),
             gate,
             files: first.files,
-            unreadable: None,
+            seen: first.seen,
+            unreadable: first.unreadable,
             targets,
             keeping_failed: false,
             options,
@@ -162,7 +170,7 @@ impl Runner {
         match FileSet::collect(&self.dir) {
             Ok(files) => {
                 self.record().checked_micros = self.shared.clock.unix_micros();
-                files != self.files || self.unreadable.is_some()
+                self.seen.as_ref() != Some(&files)
             }
             Err(problem) => self.unreadable.as_ref() != Some(&problem),
         }
@@ -174,6 +182,7 @@ impl Runner {
         let collected = FileSet::collect(&self.dir);
         let now_micros = self.shared.clock.unix_micros();
         let mut again = None;
+        self.seen = collected.as_ref().ok().cloned();
         match collected {
             Err(problem) => self.cannot_read(problem, now_micros),
             Ok(files) => {
@@ -311,6 +320,10 @@ impl Runner {
 struct First {
     policy: Policy,
     files: FileSet,
+    /// What the folder has, good or not.
+    seen: Option<FileSet>,
+    /// Why it cannot be read at all.
+    unreadable: Option<Problem>,
     warnings: Vec<Problem>,
     source: Source,
     rejected: Option<Rejected>,
@@ -318,19 +331,25 @@ struct First {
 
 impl First {
     fn find(dir: &Path, kept: &Path, now_micros: i64) -> Result<Self, Problems> {
-        let (version, problems) = match FileSet::collect(dir) {
-            Err(problem) => (String::new(), problem.into()),
+        let mut unreadable = None;
+        let (version, problems, seen) = match FileSet::collect(dir) {
+            Err(problem) => {
+                unreadable = Some(problem.clone());
+                (String::new(), problem.into(), None)
+            }
             Ok(files) => match Policy::from_files(&files) {
                 Ok((policy, warnings)) => {
                     return Ok(Self {
                         policy,
+                        seen: Some(files.clone()),
+                        unreadable: None,
                         files,
                         warnings,
                         source: Source::Folder,
                         rejected: None,
                     });
                 }
-                Err(problems) => (files.version(), problems),
+                Err(problems) => (files.version(), problems, Some(files)),
             },
         };
         let copy = kept::load(kept).and_then(|files| {
@@ -344,6 +363,8 @@ impl First {
         Ok(Self {
             policy,
             files,
+            seen,
+            unreadable,
             warnings,
             source: Source::LastGoodCopy,
             rejected: Some(Rejected {
@@ -398,5 +419,38 @@ impl Burst {
             Some(write) => Some(*write + LONGEST_WRITE),
             None => Some(quiet.min(self.first? + debounce * LONGEST_BURST)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_ends_when_it_is_quiet_closed_or_old() {
+        let start = clock::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let changed = || Signal::Changed;
+        let writing = || Signal::Writing("ranking.toml".into());
+        let written = || Signal::Written("ranking.toml".into());
+        let check = |signals: Vec<(u64, Signal)>, expected: Option<u64>| {
+            let mut burst = Burst::default();
+            let shown: Vec<_> = signals.iter().map(|(millis, _)| *millis).collect();
+            for (millis, signal) in signals {
+                burst.note(signal, at(millis));
+            }
+            let ends = burst.ends(Duration::from_millis(40));
+            assert_eq!(ends, expected.map(at), "signals at {shown:?}");
+        };
+        check(vec![], None);
+        check(vec![(0, changed())], Some(40));
+        check(vec![(0, changed()), (30, changed())], Some(70));
+        // Never quiet: four debounce times after the first.
+        check((0..20).map(|i| (i * 30, changed())).collect(), Some(160));
+        // Open files are waited for, as long as somebody writes now and then.
+        check(vec![(0, writing())], Some(1_000));
+        check(vec![(0, writing()), (500, writing())], Some(1_500));
+        check(vec![(0, writing()), (20, written())], Some(60));
+        check(vec![(0, writing()), (300, written())], Some(160));
     }
 }
