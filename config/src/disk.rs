@@ -103,7 +103,7 @@ fn write_beside(path: &Path, content: &[u8], sync: bool) -> io::Result<PathBuf> 
 
 /// Removes temporary files whose writer was killed: those not touched for an hour.
 pub(crate) fn sweep(folder: &Path, now_micros: i64) {
-    const HOUR: Duration = Duration::from_secs(3_600);
+    const HOUR: Duration = Duration::from_hours(1);
     let now = UNIX_EPOCH + Duration::from_micros(u64::try_from(now_micros).unwrap_or(0));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();

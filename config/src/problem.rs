@@ -10,9 +10,9 @@ pub struct Problem {
     /// Name of the file, or `environment`.
     pub file: String,
     /// Line, from 1; absent when the problem is of the whole file.
-    pub line: Option<usize>,
+    pub line: Option<u32>,
     /// Column in characters, from 1.
-    pub column: Option<usize>,
+    pub column: Option<u32>,
     /// Path of the key (`weights.search`), or the environment variable; may be empty.
     pub key: String,
     /// What is wrong, one clause without a full stop.

@@ -1,5 +1,6 @@
 //! Durations as people write them (`14d`, `250ms`) and times as machines log them (RFC 3339).
 
+use std::fmt::Write;
 use std::time::Duration;
 
 /// Units of a duration, largest first, with their length in microseconds.
@@ -102,7 +103,7 @@ pub fn format_duration(duration: Duration) -> String {
     // Weeks are read but not written: "60d" is plainer than "8w4d".
     for (unit, length) in &UNITS[1..] {
         if rest >= *length {
-            text.push_str(&format!("{}{unit}", rest / length));
+            let _ = write!(text, "{}{unit}", rest / length);
             rest %= length;
         }
     }

@@ -1,23 +1,21 @@
 //! Readers of single settings: text in, value or a sentence out.
 
-use crate::read::{closest, printable};
+use crate::read::{Read, closest, printable};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-type Read<T> = Result<T, (String, Option<String>)>;
-
 pub(super) fn address(text: &str) -> Read<SocketAddr> {
     text.parse().map_err(|_| {
         let hint = if text.parse::<u16>().is_ok() {
             format!("write \"127.0.0.1:{text}\", or \"0.0.0.0:{text}\" for all interfaces")
+        } else if text.parse::<IpAddr>().is_ok() {
+            "add a port".to_owned()
         } else if let Some(port) = text.strip_prefix(':') {
             format!("write \"0.0.0.0:{port}\" for all interfaces")
         } else if let Some(port) = text.strip_prefix("localhost:") {
             format!("write \"127.0.0.1:{port}\"")
-        } else if text.parse::<IpAddr>().is_ok() {
-            "add a port".to_owned()
         } else {
             "write an IP address and a port, as in \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned()
         };

@@ -1,6 +1,6 @@
 //! One server of the shop's own application, from its URL.
 
-use crate::read::{closest, printable};
+use crate::read::{Read, closest, printable};
 use std::fmt;
 use std::net::Ipv6Addr;
 
@@ -55,7 +55,7 @@ impl fmt::Display for Server {
 }
 
 /// Reads `scheme://host`, `scheme://host:port`, with at most a slash behind.
-pub(super) fn parse(text: &str) -> Result<Server, (String, Option<String>)> {
+pub(super) fn parse(text: &str) -> Read<Server> {
     let fail =
         |why: &str, hint: Option<String>| Err((format!("\"{}\": {why}", printable(text)), hint));
     let Some((scheme, rest)) = text.split_once("://") else {

@@ -2,7 +2,7 @@
 
 use super::parse;
 use crate::problem::Problem;
-use crate::read::{Parse, Section};
+use crate::read::{Parse, Read, Section};
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -162,7 +162,7 @@ impl<'a> Settings<'a> {
         (self.env)(name).is_some_and(|text| text.trim().is_empty())
     }
 
-    fn noting<T>(&self, variable: &str, read: Result<T, (String, Option<String>)>) -> Option<T> {
+    fn noting<T>(&self, variable: &str, read: Read<T>) -> Option<T> {
         read.map_err(|(message, hint)| {
             let mut problem = Problem::of_file("environment", message);
             variable.clone_into(&mut problem.key);

@@ -73,7 +73,7 @@ const WEIGHT: RangeInclusive<f64> = 0.0..=1_000_000.0;
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
 /// From a flash sale's minute to ten years.
 const HALF_LIFE: RangeInclusive<Duration> =
-    Duration::from_secs(60)..=Duration::from_secs(3_650 * 86_400);
+    Duration::from_mins(1)..=Duration::from_hours(3_650 * 24);
 
 pub(super) fn read(file: &Section<'_>) -> Ranking {
     let weights = file.table("weights", read_weights);

@@ -41,8 +41,8 @@ pub struct Resilience {
     pub upstream: UpstreamPolicy,
 }
 
-const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3_600);
+const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(1);
 
 pub(super) fn read(file: &Section<'_>) -> Resilience {
     Resilience {

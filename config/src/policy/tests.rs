@@ -1,3 +1,6 @@
+// Numbers are read as they are written, to the bit.
+#![allow(clippy::float_cmp)]
+
 use super::*;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -17,7 +20,7 @@ fn the_default_files_are_valid_alone_and_say_everything() {
     assert_eq!(policy.ranking.weights.search, 0.4);
     assert_eq!(
         policy.ranking.popularity_half_life,
-        Duration::from_secs(30 * 86_400)
+        Duration::from_hours(30 * 24)
     );
     assert_eq!(
         policy.ranking.fusion,

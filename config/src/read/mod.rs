@@ -8,9 +8,11 @@
 
 mod section;
 mod suggest;
+mod value;
 
 pub(crate) use section::{Parse, Section};
 pub(crate) use suggest::{closest, printable};
+pub(crate) use value::Read;
 
 use crate::problem::Problem;
 use std::cell::RefCell;
@@ -39,10 +41,10 @@ pub(crate) fn text_of<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Proble
         Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => {
             let valid = &bytes[..error.valid_up_to()];
-            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            let valid = String::from_utf8_lossy(valid);
             let mut problem = Problem::of_file(file, "the text is not UTF-8 from here on")
                 .suggest("save the file as UTF-8");
-            problem.line = Some(line);
+            problem.line = Some(1 + valid.matches('\n').count() as u32);
             Err(problem)
         }
     }
@@ -105,7 +107,7 @@ pub(crate) struct Report<'a> {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     /// Lines with a syntax error: whatever else seems wrong there follows from it.
-    torn_lines: RefCell<BTreeSet<usize>>,
+    torn_lines: RefCell<BTreeSet<u32>>,
 }
 
 impl<'a> Report<'a> {
@@ -169,8 +171,8 @@ impl<'a> Report<'a> {
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Problem {
             file: self.file.to_owned(),
-            line: Some(1 + before.matches('\n').count()),
-            column: Some(1 + before[line_start..].chars().count()),
+            line: Some(1 + before.matches('\n').count() as u32),
+            column: Some(1 + before[line_start..].chars().count() as u32),
             key,
             message,
             suggestion,

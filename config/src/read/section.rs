@@ -2,15 +2,16 @@
 
 use super::Report;
 use super::suggest::{closest, printable, without_unit};
-use crate::units::{format_duration, parse_duration, unit_of};
+use super::value::{self, Read, article};
+use crate::units::unit_of;
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 /// Reads a value from its text; the error is a clause and what to write instead.
-pub(crate) type Parse<T> = fn(&str) -> Result<T, (String, Option<String>)>;
+pub(crate) type Parse<T> = fn(&str) -> Read<T>;
 
 type Found<'a> = (Range<usize>, &'a DeValue<'a>);
 
@@ -42,114 +43,37 @@ impl<'a> Section<'a> {
 
     /// A finite number in `range`.
     pub(crate) fn number(&self, key: &str, range: RangeInclusive<f64>) -> f64 {
-        let found = self.value(key, |value| {
-            let number = number_of(value).ok_or_else(|| {
-                let unquoted = value
-                    .as_str()
-                    .and_then(|text| text.trim().parse::<f64>().ok());
-                (
-                    format!("expected a number, found {}", article(value)),
-                    unquoted.map(|number| format!("write {number} without quotes")),
-                )
-            })?;
-            if !number.is_finite() {
-                return Err((format!("must be finite, found {number}"), None));
-            }
-            in_range(&number, &range, |n| short(*n)).map(|()| number)
-        });
-        found.unwrap_or(*range.end())
+        self.value(key, |value| value::number(value, &range))
+            .unwrap_or(*range.end())
     }
 
     /// A whole number in `range`.
     pub(crate) fn count(&self, key: &str, range: RangeInclusive<usize>) -> usize {
-        let found = self.value(key, |value| {
-            let integer = value.as_integer().ok_or_else(|| {
-                (
-                    format!("expected a whole number, found {}", article(value)),
-                    None,
-                )
-            })?;
-            // Wider than i64 is out of every range of ours, on the side its sign says.
-            let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(
-                if integer.as_str().starts_with('-') {
-                    i128::MIN
-                } else {
-                    i128::MAX
-                },
-            );
-            let bounds = *range.start() as i128..=*range.end() as i128;
-            in_range(&number, &bounds, ToString::to_string)?;
-            Ok(usize::try_from(number).unwrap_or(*range.end()))
-        });
-        found.unwrap_or(*range.end())
+        self.value(key, |value| value::count(value, &range))
+            .unwrap_or(*range.end())
     }
 
     /// A duration with its unit, `"14d"`, in `range`.
     pub(crate) fn duration(&self, key: &str, range: RangeInclusive<Duration>) -> Duration {
+        // The unit to advise: that of the default.
         let usual = self
             .fallbacks
             .iter()
             .find_map(|table| table.get(key)?.get_ref().as_str())
             .map_or("s", unit_of);
-        let found = self.value(key, |value| {
-            let Some(text) = value.as_str() else {
-                let hint = number_of(value).map(|n| format!("write \"{n}{usual}\""));
-                return Err(match hint {
-                    Some(hint) => ("a duration needs its unit".into(), Some(hint)),
-                    None => (
-                        format!("expected a duration, found {}", article(value)),
-                        None,
-                    ),
-                });
-            };
-            let duration = parse_duration(text).map_err(|(message, hint)| {
-                let bare = text.trim().parse::<u64>().ok();
-                (
-                    message,
-                    hint.or(bare.map(|n| format!("write \"{n}{usual}\""))),
-                )
-            })?;
-            in_range(&duration, &range, |d| format_duration(*d)).map(|()| duration)
-        });
-        found.unwrap_or(*range.end())
+        self.value(key, |value| value::duration(value, &range, usual))
+            .unwrap_or(*range.end())
     }
 
     /// `true` or `false`.
     pub(crate) fn flag(&self, key: &str) -> bool {
-        let found = self.value(key, |value| {
-            value.as_bool().ok_or_else(|| {
-                let word = value.as_str().map(|text| text.trim().to_lowercase());
-                let meant = match word.as_deref() {
-                    Some("true" | "yes" | "on") => Some("true"),
-                    Some("false" | "no" | "off") => Some("false"),
-                    _ => None,
-                };
-                (
-                    format!("expected true or false, found {}", article(value)),
-                    meant.map(|word| format!("write {word} without quotes")),
-                )
-            })
-        });
-        found.unwrap_or_default()
+        self.value(key, value::flag).unwrap_or_default()
     }
 
     /// One of several words. `choices` has at least one.
     pub(crate) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> T {
-        let words = || choices.iter().map(|(word, _)| *word);
-        let found = self.value(key, |value| {
-            let text = value
-                .as_str()
-                .ok_or_else(|| (format!("expected a word, found {}", article(value)), None))?;
-            let chosen = choices.iter().find(|(word, _)| *word == text);
-            chosen.map(|(_, value)| *value).ok_or_else(|| {
-                let all: Vec<_> = words().map(|word| format!("\"{word}\"")).collect();
-                (
-                    format!("\"{}\" is not one of {}", printable(text), all.join(", ")),
-                    closest(text, words()).map(|word| format!("did you mean \"{word}\"?")),
-                )
-            })
-        });
-        found.unwrap_or(choices[0].1)
+        self.value(key, |value| value::choice(value, choices))
+            .unwrap_or(choices[0].1)
     }
 
     /// A text or (with `numeric`) a whole number as its text, read by `parse`. `None`: absent, or
@@ -159,7 +83,7 @@ impl<'a> Section<'a> {
         let (span, value) = self.lookup(key)?;
         let text = match value {
             DeValue::String(text) if !numeric => text.to_string(),
-            DeValue::Integer(number) if numeric => plain_digits(number),
+            DeValue::Integer(number) if numeric => value::plain_digits(number),
             other => {
                 let kind = if numeric { "whole number" } else { "text" };
                 let message = format!("expected a {kind}, found {}", article(other));
@@ -184,17 +108,13 @@ impl<'a> Section<'a> {
             self.report.problem(span, self.path_of(key), message, hint);
             return Vec::new();
         };
-        let read = items
-            .iter()
-            .filter_map(|item| match item.get_ref().as_str() {
-                Some(text) => self.noting(item.span(), key, parse(text)),
-                None => {
-                    let message = format!("expected a text, found {}", article(item.get_ref()));
-                    self.report
-                        .problem(item.span(), self.path_of(key), message, None);
-                    None
-                }
+        let read = items.iter().filter_map(|item| {
+            let text = item.get_ref().as_str().ok_or_else(|| {
+                let message = format!("expected a text, found {}", article(item.get_ref()));
+                (message, None)
             });
+            self.noting(item.span(), key, text.and_then(parse))
+        });
         read.collect()
     }
 
@@ -218,12 +138,7 @@ impl<'a> Section<'a> {
         layers.find_map(|table| entry(table, key))
     }
 
-    fn noting<T>(
-        &self,
-        span: Range<usize>,
-        key: &str,
-        read: Result<T, (String, Option<String>)>,
-    ) -> Option<T> {
+    fn noting<T>(&self, span: Range<usize>, key: &str, read: Read<T>) -> Option<T> {
         read.map_err(|(message, hint)| {
             self.report.problem(span, self.path_of(key), message, hint);
         })
@@ -323,11 +238,7 @@ impl<'a> Section<'a> {
     }
 
     /// Looks a value up and reads it. `None`: it is wrong (and reported) or nowhere (and reported).
-    fn value<T>(
-        &self,
-        key: &str,
-        read: impl Fn(&'a DeValue<'a>) -> Result<T, (String, Option<String>)>,
-    ) -> Option<T> {
+    fn value<T>(&self, key: &str, read: impl Fn(&'a DeValue<'a>) -> Read<T>) -> Option<T> {
         self.asked.borrow_mut().push(key.to_owned());
         if let Some((span, value)) = self.own.and_then(|own| entry(own, key)) {
             return match read(value) {
@@ -395,59 +306,5 @@ fn join(path: &str, key: &str) -> String {
         key
     } else {
         format!("{path}.{key}")
-    }
-}
-
-fn short(number: f64) -> String {
-    if number.abs() < 1e15 {
-        number.to_string()
-    } else {
-        format!("{number:e}")
-    }
-}
-
-fn plain_digits(integer: &DeInteger<'_>) -> String {
-    i128::from_str_radix(integer.as_str(), integer.radix())
-        .map_or_else(|_| integer.to_string(), |number| number.to_string())
-}
-
-fn number_of(value: &DeValue<'_>) -> Option<f64> {
-    match value {
-        DeValue::Float(float) => float.as_str().parse().ok(),
-        DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
-            .map(|number| number as f64)
-            .ok(),
-        _ => None,
-    }
-}
-
-fn in_range<T: PartialOrd>(
-    value: &T,
-    range: &RangeInclusive<T>,
-    show: impl Fn(&T) -> String,
-) -> Result<(), (String, Option<String>)> {
-    if value < range.start() {
-        let message = format!(
-            "must be at least {}, found {}",
-            show(range.start()),
-            show(value)
-        );
-        return Err((message, None));
-    }
-    if value > range.end() {
-        let message = format!(
-            "must be at most {}, found {}",
-            show(range.end()),
-            show(value)
-        );
-        return Err((message, None));
-    }
-    Ok(())
-}
-
-fn article(value: &DeValue<'_>) -> String {
-    match value.type_str() {
-        kind @ ("integer" | "array") => format!("an {kind}"),
-        kind => format!("a {kind}"),
     }
 }

@@ -13,6 +13,8 @@
 //! The copy of the last accepted set is what a process starts on when it finds a broken folder,
 //! so the last good version stays in force across a restart.
 
+mod burst;
+mod first;
 mod gate;
 mod heartbeat;
 mod kept;
@@ -118,7 +120,7 @@ impl PolicyHandle {
 #[derive(Debug)]
 pub struct Watcher {
     handle: PolicyHandle,
-    stop: Sender<run::Signal>,
+    stop: Sender<burst::Signal>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -169,7 +171,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let _ = self.stop.send(run::Signal::Stop);
+        let _ = self.stop.send(burst::Signal::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

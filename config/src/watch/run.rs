@@ -1,8 +1,9 @@
 //! The watcher's thread.
 
+use super::burst::{Burst, Signal};
+use super::first::First;
 use super::gate::{Gate, Sight, Step};
 use super::heartbeat::Heart;
-use super::kept;
 use super::status::{Record, Rejected, Reloads, Source, WatcherKind};
 use super::targets::Targets;
 use super::{Shared, WatchOptions};
@@ -12,26 +13,10 @@ use crate::problem::{Problem, Problems};
 use crate::publish;
 use crate::units::rfc3339;
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// A file that is open for writing is waited for, but not for ever: somebody may keep it open.
-const LONGEST_WRITE: Duration = Duration::from_secs(1);
-/// A writer that never pauses is read after this many debounce times.
-const LONGEST_BURST: u32 = 4;
-
-pub(super) enum Signal {
-    /// Something in the folder is new, gone or renamed.
-    Changed,
-    /// A file is being written.
-    Writing(PathBuf),
-    /// A file was written and closed.
-    Written(PathBuf),
-    Stop,
-}
+use std::time::Instant;
 
 pub(super) struct Runner {
     dir: PathBuf,
@@ -290,7 +275,7 @@ impl Runner {
     }
 
     fn keep(&mut self) {
-        let saved = kept::save(&self.kept, &self.files, self.shared.clock.unix_micros());
+        let saved = super::kept::save(&self.kept, &self.files, self.shared.clock.unix_micros());
         if let Err(error) = &saved
             && !self.keeping_failed
         {
@@ -316,67 +301,7 @@ impl Runner {
     }
 }
 
-/// What a process starts on.
-struct First {
-    policy: Policy,
-    files: FileSet,
-    /// What the folder has, good or not.
-    seen: Option<FileSet>,
-    /// Why it cannot be read at all.
-    unreadable: Option<Problem>,
-    warnings: Vec<Problem>,
-    source: Source,
-    rejected: Option<Rejected>,
-}
-
-impl First {
-    fn find(dir: &Path, kept: &Path, now_micros: i64) -> Result<Self, Problems> {
-        let mut unreadable = None;
-        let (version, problems, seen) = match FileSet::collect(dir) {
-            Err(problem) => {
-                unreadable = Some(problem.clone());
-                (String::new(), problem.into(), None)
-            }
-            Ok(files) => match Policy::from_files(&files) {
-                Ok((policy, warnings)) => {
-                    return Ok(Self {
-                        policy,
-                        seen: Some(files.clone()),
-                        unreadable: None,
-                        files,
-                        warnings,
-                        source: Source::Folder,
-                        rejected: None,
-                    });
-                }
-                Err(problems) => (files.version(), problems, Some(files)),
-            },
-        };
-        let copy = kept::load(kept).and_then(|files| {
-            let (policy, warnings) = Policy::from_files(&files).ok()?;
-            Some((files, policy, warnings))
-        });
-        let Some((files, policy, warnings)) = copy else {
-            return Err(problems);
-        };
-        log_refusal(&version, &problems, &policy.version);
-        Ok(Self {
-            policy,
-            files,
-            seen,
-            unreadable,
-            warnings,
-            source: Source::LastGoodCopy,
-            rejected: Some(Rejected {
-                version,
-                when: rfc3339(now_micros),
-                problems,
-            }),
-        })
-    }
-}
-
-fn log_refusal(version: &str, problems: &Problems, in_force: &str) {
+pub(super) fn log_refusal(version: &str, problems: &Problems, in_force: &str) {
     tracing::warn!(
         version,
         in_force,
@@ -389,68 +314,5 @@ fn sight_of(files: &FileSet) -> Sight {
     Sight {
         version: files.version(),
         names: files.iter().map(|(name, _)| name.to_owned()).collect(),
-    }
-}
-
-/// Events that belong together.
-#[derive(Default)]
-struct Burst {
-    first: Option<Instant>,
-    last: Option<Instant>,
-    /// Files written and not closed, with the last write.
-    open: BTreeMap<PathBuf, Instant>,
-}
-
-impl Burst {
-    fn note(&mut self, signal: Signal, now: Instant) {
-        match signal {
-            Signal::Writing(path) => drop(self.open.insert(path, now)),
-            Signal::Written(path) => drop(self.open.remove(&path)),
-            Signal::Changed | Signal::Stop => {}
-        }
-        self.first.get_or_insert(now);
-        self.last = Some(now);
-    }
-
-    /// When the folder may be read; `None`: nothing happened.
-    fn ends(&self, debounce: Duration) -> Option<Instant> {
-        let quiet = self.last? + debounce;
-        match self.open.values().max() {
-            Some(write) => Some(*write + LONGEST_WRITE),
-            None => Some(quiet.min(self.first? + debounce * LONGEST_BURST)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_ends_when_it_is_quiet_closed_or_old() {
-        let start = clock::now();
-        let at = |millis: u64| start + Duration::from_millis(millis);
-        let changed = || Signal::Changed;
-        let writing = || Signal::Writing("ranking.toml".into());
-        let written = || Signal::Written("ranking.toml".into());
-        let check = |signals: Vec<(u64, Signal)>, expected: Option<u64>| {
-            let mut burst = Burst::default();
-            let shown: Vec<_> = signals.iter().map(|(millis, _)| *millis).collect();
-            for (millis, signal) in signals {
-                burst.note(signal, at(millis));
-            }
-            let ends = burst.ends(Duration::from_millis(40));
-            assert_eq!(ends, expected.map(at), "signals at {shown:?}");
-        };
-        check(vec![], None);
-        check(vec![(0, changed())], Some(40));
-        check(vec![(0, changed()), (30, changed())], Some(70));
-        // Never quiet: four debounce times after the first.
-        check((0..20).map(|i| (i * 30, changed())).collect(), Some(160));
-        // Open files are waited for, as long as somebody writes now and then.
-        check(vec![(0, writing())], Some(1_000));
-        check(vec![(0, writing()), (500, writing())], Some(1_500));
-        check(vec![(0, writing()), (20, written())], Some(60));
-        check(vec![(0, writing()), (300, written())], Some(160));
     }
 }

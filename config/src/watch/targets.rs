@@ -4,7 +4,7 @@
 //! replaces the link `..data` in the folder itself; that is an event of the folder.) Watches hold
 //! on to what was there when they began, so they are renewed when a folder was replaced.
 
-use super::run::Signal;
+use super::burst::Signal;
 use crate::policy::FILES;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};

@@ -1,3 +1,6 @@
+// Numbers are read as they are written, to the bit.
+#![allow(clippy::float_cmp)]
+
 use super::*;
 use crate::clock::{self, Clock as _};
 use crate::policy::{FileSet, install_defaults};
@@ -53,7 +56,7 @@ fn polling() -> WatchOptions {
 /// Events only: the poll is out of reach of a test.
 fn events() -> WatchOptions {
     WatchOptions {
-        poll_interval: Duration::from_secs(3_600),
+        poll_interval: Duration::from_hours(1),
         ..WatchOptions::default()
     }
 }
@@ -208,11 +211,15 @@ fn a_file_being_written_is_waited_for() {
     let stopped = Arc::clone(&stop);
     let reader = std::thread::spawn(move || {
         let mut seen = Vec::new();
-        while stopped.load(Ordering::SeqCst) == 0 {
+        loop {
+            let last = stopped.load(Ordering::SeqCst) == 1;
             let weights = handle.current().ranking.weights;
             let pair = (weights.search, weights.cf);
             if seen.last() != Some(&pair) {
                 seen.push(pair);
+            }
+            if last {
+                break;
             }
             std::thread::yield_now();
         }
