@@ -1,2 +1,50 @@
-//! Being written.
-fn main() {}
+//! `penstock`: the proxy's command line.
+
+use clap::{Parser, Subcommand};
+use penstock_proxy::run;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Freed memory goes back: with the system's allocator a proxy grows after load and stays big.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Search and recommendations for a shop, as a reverse proxy in front of it.
+#[derive(Parser)]
+#[command(name = "penstock", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop.
+    Run {
+        /// Settings read once at the start; each can be overridden by a PENSTOCK_… variable.
+        #[arg(long, env = "PENSTOCK_CONFIG")]
+        config: Option<PathBuf>,
+        /// Take the listening sockets over from the process that runs on the same data folder:
+        /// start this one, then send SIGQUIT to the other.
+        #[arg(long)]
+        upgrade: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    if let Err(why) = run::check_cpu() {
+        eprintln!("penstock: {why}");
+        return ExitCode::FAILURE;
+    }
+    run::one_thread_per_search();
+    let done = match Cli::parse().command {
+        Command::Run { config, upgrade } => run::serve(config.as_deref(), upgrade),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("penstock: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

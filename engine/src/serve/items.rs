@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// What an item is given as its reason.
-pub(super) type Reason<'r> = &'r dyn Fn(&Catalog, &Ranked) -> String;
+pub(super) type Reason<'r> = &'r (dyn Fn(&Catalog, &Ranked) -> String + Sync);
 
 impl Run<'_> {
     /// Items for the best `k`. Only a description costs a read of the store; when that fails it is

@@ -198,7 +198,11 @@ impl Upkeep {
                 self.refused = None;
                 return Ok(current.index.clone());
             }
-            if let Some(refused) = self.refused.as_ref().filter(|refused| refused.version == named) {
+            if let Some(refused) = self
+                .refused
+                .as_ref()
+                .filter(|refused| refused.version == named)
+            {
                 notes.push(refused.note.clone());
                 return Ok(current.index.clone());
             }
@@ -228,7 +232,10 @@ impl Upkeep {
             loaded.notes.join("; ")
         );
         notes.push(note.clone());
-        self.refused = Some(Refused { version: named, note });
+        self.refused = Some(Refused {
+            version: named,
+            note,
+        });
         Ok(instead)
     }
 }

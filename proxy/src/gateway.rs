@@ -1,0 +1,363 @@
+//! The request's way through Pingora's phases.
+//!
+//! `request_filter` answers what is ours and returns; everything else goes on to the application.
+//! Each phase takes what the one before it made from the context, adds one thing, and writes down
+//! what it decided. Upgrades (WebSocket) take the same way and meet the same phases.
+
+use crate::app::App;
+use crate::context::Context;
+use crate::respond::{self, Kind, Problem, Reply};
+use crate::results;
+use crate::route::{self, Route};
+use crate::upstream;
+use async_trait::async_trait;
+use futures::FutureExt;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An idle client connection is kept this long, seconds.
+pub const KEEP_ALIVE_SECONDS: u64 = 75;
+/// Between two reads of a request's body and between two writes of a response.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+/// Silence after which an upgraded connection is closed.
+const UPGRADED_SILENCE: Duration = Duration::from_secs(3_600);
+/// More header lines than this are refused.
+const MAX_HEADER_LINES: usize = 128;
+
+/// Pingora's view of the proxy.
+pub struct Gateway(pub Arc<App>);
+
+impl Gateway {
+    /// Our answer, or `None` for what goes to the application.
+    async fn answer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Option<Result<Reply, Problem>> {
+        let app = &self.0;
+        let began = app.clock.now();
+        if let Some(problem) = too_large(session.req_header(), app.settings.bounds.max_header_bytes)
+        {
+            return Some(Err(problem));
+        }
+        let (path, query) = split_target(session.req_header().raw_path());
+        let query = query.to_vec();
+        let (endpoint, route) = route::route(&session.req_header().method, path);
+        ctx.decision.route = endpoint;
+        ctx.decision.stage("route", app.clock.now() - began);
+        let route = match route {
+            Ok(route) => route,
+            Err(refused) => return Some(Err(refused.into())),
+        };
+        if route == Route::Upstream && app.upstream.is_configured() {
+            // Said here and not where the peer is chosen: from here the connection stays open.
+            return (!app.upstream.any_healthy()).then(|| Err(upstream::unavailable()));
+        }
+        // A panic ends this request and nothing else.
+        let answer = AssertUnwindSafe(results::answer(app, session, ctx, route, &query));
+        Some(answer.catch_unwind().await.unwrap_or_else(|_| {
+            Err(Problem::new(
+                Kind::Internal,
+                "this is a bug; the trace id helps to find it",
+            ))
+        }))
+    }
+}
+
+/// Path and query of a request target, the authority of an absolute one left out.
+fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
+    let target = match raw_target_authority(target) {
+        RawTargetAuthority::Absolute { path_and_query, .. } => path_and_query,
+        RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => target,
+    };
+    match target.iter().position(|&byte| byte == b'?') {
+        Some(at) => (&target[..at], &target[at + 1..]),
+        None => (target, b""),
+    }
+}
+
+fn too_large(request: &RequestHeader, max_bytes: usize) -> Option<Problem> {
+    let lines = request.headers.len();
+    // Each line costs its separator and its end too.
+    let bytes = request
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum::<usize>()
+        + request.raw_path().len();
+    let detail = if lines > MAX_HEADER_LINES {
+        format!("the request has {lines} header lines; it may have {MAX_HEADER_LINES}")
+    } else if bytes > max_bytes {
+        format!("request line and headers have {bytes} bytes; they may have {max_bytes}")
+    } else {
+        return None;
+    };
+    Some(Problem::new(Kind::HeadersTooLarge, detail))
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        crate::server::door::request_has_begun();
+        Context::new(&self.0)
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let app = &self.0;
+        ctx.identify(app, session);
+        let upgrade = session.is_upgrade_req();
+        let patience = if upgrade {
+            UPGRADED_SILENCE
+        } else {
+            CLIENT_PATIENCE
+        };
+        session.set_read_timeout(Some(patience));
+        session.set_write_timeout(Some(CLIENT_PATIENCE));
+        session.set_total_drain_timeout(Some(Duration::from_secs(1)));
+        // Pingora keeps connections for ever unless told otherwise. `None` is a client's wish.
+        if session.get_keepalive().is_some() && !app.drain.is_draining() {
+            session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+        } else {
+            session.set_keepalive(None);
+        }
+        ctx.decision.stage("identity", app.clock.now() - ctx.began);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let Some(answer) = self.answer(session, ctx).await else {
+            return Ok(false);
+        };
+        let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
+        let began = self.0.clock.now();
+        let written = respond::write(session, reply, &mut ctx.decision).await;
+        ctx.decision.stage("respond", self.0.clock.now() - began);
+        if let Err(error) = written {
+            // The client is gone; there is nobody to tell.
+            ctx.decision.error = Some(error.to_string());
+            session.set_keepalive(None);
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
+        let app = &self.0;
+        let last = ctx.decision.upstream.as_ref().map(|used| used.address);
+        let Some(member) = app.upstream.pick(last) else {
+            return Err(Error::explain(
+                ErrorType::HTTPStatus(503),
+                "no upstream server is healthy",
+            ));
+        };
+        let peer = upstream::peer(
+            &member,
+            &ctx.policy.resilience.upstream,
+            session.is_upgrade_req(),
+        );
+        ctx.attempt(member, app.clock.now());
+        Ok(Box::new(peer))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&pingora::protocols::Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let now = self.0.clock.now();
+        let took = now - ctx.attempt_began.unwrap_or(now);
+        ctx.decision.stage("upstream_connect", took);
+        if let Some(used) = &mut ctx.decision.upstream {
+            used.reused = reused;
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        upstream::to_upstream(
+            request,
+            &ctx.decision,
+            &self.0.settings.trusted_proxies,
+            ctx.tls,
+        )
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if !response.status.is_informational()
+            || response.status == http::StatusCode::SWITCHING_PROTOCOLS
+        {
+            ctx.upstream_answered(&self.0);
+        }
+        upstream::to_client(response, &ctx.decision)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        ctx.upstream_failed(&self.0, &error, true);
+        // Nothing was sent, so any request may be tried again, elsewhere.
+        error.set_retry(ctx.may_retry());
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        let theirs = *error.esource() == ErrorSource::Upstream;
+        if theirs {
+            // A kept connection that the server closed meanwhile says nothing about its health.
+            ctx.upstream_failed(&self.0, &error, !reused);
+        }
+        let timed_out = matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        );
+        let untouched = session.response_written().is_none();
+        let repeatable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && !session.is_upgrade_req();
+        error.set_retry(theirs && !timed_out && untouched && repeatable && ctx.may_retry());
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
+        ctx.decision.error.get_or_insert_with(|| error.to_string());
+        let gone = FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
+        let Some(problem) = upstream::problem_of(error) else {
+            return gone;
+        };
+        if session
+            .response_written()
+            .is_some_and(|sent| !sent.status.is_informational())
+        {
+            // Half an answer is out. Cutting the connection tells the client that it is half.
+            ctx.decision.problem = Some(problem.kind.slug());
+            return gone;
+        }
+        // What the request's body still holds would be read as the next request.
+        session.set_keepalive(None);
+        let reply = Reply::problem(&problem, &mut ctx.decision);
+        if let Err(error) = respond::write(session, reply, &mut ctx.decision).await {
+            ctx.decision.error = Some(error.to_string());
+        }
+        FailToProxy {
+            error_code: problem.kind.status(),
+            can_reuse_downstream: false,
+        }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        // The access log has it, with everything around it.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        let app = &self.0;
+        if let Some(error) = error {
+            ctx.decision.error.get_or_insert_with(|| error.to_string());
+        }
+        ctx.finish(session, app.clock.now());
+        app.metrics.record(&ctx.decision);
+        app.access_log.record(&ctx.decision);
+        app.decisions.push(Arc::new(ctx.decision.take()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_cut_where_the_query_begins() {
+        let check = |target: &str, path: &str, query: &str| {
+            let (seen_path, seen_query) = split_target(target.as_bytes());
+            assert_eq!(
+                (seen_path, seen_query),
+                (path.as_bytes(), query.as_bytes()),
+                "{target}"
+            );
+        };
+        check("/search?q=a?b", "/search", "q=a?b");
+        check("/search", "/search", "");
+        check("*", "*", "");
+        check("", "", "");
+        check("http://shop.example/search?q=a", "/search", "q=a");
+        check("http://shop.example", "", "");
+        check("//search?q=a", "//search", "q=a");
+    }
+
+    #[test]
+    fn headers_have_a_bound() {
+        let mut request = RequestHeader::build("GET", b"/search", None).unwrap();
+        assert!(too_large(&request, 1_000).is_none());
+        request.append_header("x", "y".repeat(1_000)).unwrap();
+        assert!(
+            too_large(&request, 1_000)
+                .unwrap()
+                .detail
+                .contains("may have 1000")
+        );
+        assert!(too_large(&request, 2_000).is_none());
+        for _ in 0..MAX_HEADER_LINES {
+            request.append_header("a", "b").unwrap();
+        }
+        assert!(
+            too_large(&request, 100_000)
+                .unwrap()
+                .detail
+                .contains("129 header lines")
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! `/status`: what runs, in one document.
+
+use crate::app::App;
+use serde_json::{Value, json};
+
+/// The status page's content.
+pub(super) fn of(app: &App) -> Value {
+    let engine = match app.engine.get() {
+        Ok(engine) => serde_json::to_value(engine.status()).unwrap_or_default(),
+        Err(why) => json!({ "ready": false, "notes": [why.to_string()] }),
+    };
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "instance": app.settings.instance,
+        "pid": std::process::id(),
+        "uptime_seconds": (app.clock.now() - app.started).as_secs(),
+        "draining": app.drain.is_draining(),
+        "connections": app.drain.connections(),
+        "listen": app.listening.get(),
+        "policy": app.policies.status(),
+        "engine": engine,
+        "upstream": app.upstream.status(),
+    })
+}
+
+/// Sets the gauges that are only looked at.
+pub(super) fn refresh(app: &App) {
+    let metrics = &app.metrics;
+    metrics.connections.set(app.drain.connections() as i64);
+    app.upstream.status();
+    let policy = app.policies.status();
+    metrics.policy_info.reset();
+    metrics
+        .policy_info
+        .with_label_values(&[&policy.version])
+        .set(1);
+    metrics.policy_age.set(policy.age_seconds as f64);
+    metrics
+        .policy_rejected
+        .set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
+    let Ok(engine) = app.engine.get() else {
+        metrics.engine_ready.set(0);
+        return;
+    };
+    let status = engine.status();
+    metrics.engine_ready.set(i64::from(status.ready));
+    metrics.engine_products.set(status.products as i64);
+    metrics
+        .engine_catalog_revision
+        .set(status.catalog_revision as i64);
+    metrics.engine_waiting.set(status.waiting as i64);
+    metrics.engine_index_info.reset();
+    metrics
+        .engine_index_info
+        .with_label_values(&[&status.index_version])
+        .set(1);
+}

@@ -1,0 +1,145 @@
+//! From settings to a running Pingora server: sockets, services, signals.
+
+pub mod door;
+mod listen;
+mod shutdown;
+
+pub use listen::{Addresses, Bound, bind, inherit};
+
+use crate::app::App;
+use crate::gateway::Gateway;
+use crate::ops::Ops;
+use crate::upstream::Prober;
+use door::{Door, Front};
+use listen::{Listening, Until};
+use pingora::apps::HttpServerOptions;
+use pingora::apps::http_app::HttpServer;
+use pingora::listeners::tls::TlsSettings;
+use pingora::prelude::Opt;
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server};
+use pingora::services::background::background_service;
+use pingora::services::listening::Service;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Idle connections kept to all upstream servers together.
+const UPSTREAM_POOL: usize = 512;
+/// Longest path of a Unix socket, bytes (sun_path, with its closing zero).
+const MAX_SOCKET_PATH: usize = 107;
+/// Attempts to pass a request through that no policy can exceed: 5 retries.
+const MAX_ATTEMPTS: usize = 6;
+
+/// Serves until a signal says otherwise; then drains and ends the process.
+pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
+    let conf = conf(&app)?;
+    let opt = Opt {
+        upgrade,
+        ..Opt::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(opt, conf);
+    // With `upgrade`: waits for the running process to hand its sockets over.
+    server.bootstrap();
+
+    bound.addresses.write_down(&app.settings.data_dir)?;
+    let _ = app.listening.set(bound.addresses.clone());
+    let addresses = &bound.addresses;
+    tracing::info!(public = %addresses.public, operations = %addresses.ops, "listening");
+
+    let mut public = Service::new("public".to_owned(), front(&app, &server.configuration));
+    public.add_tcp(&bound.addresses.public.to_string());
+    if let Some(tls) = &app.settings.tls {
+        let address = bound.addresses.tls.unwrap_or(tls.listen).to_string();
+        public.add_tls_with_settings(&address, None, tls_settings(&tls.cert, &tls.key)?);
+    }
+    let mut ops = Service::new(
+        "operations".to_owned(),
+        HttpServer::new_app(Ops(app.clone())),
+    );
+    ops.threads = Some(1);
+    ops.add_tcp(&bound.addresses.ops.to_string());
+
+    let sockets = Arc::new(bound.sockets);
+    server.add_service(Listening::new(public, sockets.clone(), Until::Shutdown));
+    server.add_service(Listening::new(ops, sockets, Until::Exit(app.drain.clone())));
+    let mut prober = background_service("upstream health", Prober(app.clone()));
+    prober.threads = Some(1);
+    server.add_service(prober);
+
+    let signals = shutdown::Signals::new(app);
+    server.run(RunArgs {
+        shutdown_signal: Box::new(signals),
+    });
+    Ok(())
+}
+
+fn front(app: &Arc<App>, conf: &Arc<ServerConf>) -> Door {
+    let mut proxy = HttpProxy::new(Gateway(app.clone()), conf.clone());
+    let mut options = HttpServerOptions::default();
+    // HTTP/2 without TLS for those who begin with its preface; everybody else gets HTTP/1.1.
+    options.h2c = true;
+    options.h2_idle_timeout = Some(Duration::from_secs(crate::gateway::KEEP_ALIVE_SECONDS));
+    proxy.server_options = Some(options);
+    proxy.handle_init_modules();
+    Door::new(Arc::new(Front::new(proxy)), app.clone())
+}
+
+fn conf(app: &App) -> anyhow::Result<ServerConf> {
+    let settings = &app.settings;
+    let upgrade_sock = upgrade_socket(&settings.data_dir)?;
+    let drain = settings.drain.as_secs();
+    Ok(ServerConf {
+        threads: settings.workers,
+        work_stealing: true,
+        pid_file: settings.data_dir.join("penstock.pid").display().to_string(),
+        upgrade_sock,
+        // The end is ours (see `shutdown`); this is what happens if we miss it.
+        grace_period_seconds: Some(drain + 5),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        max_retries: MAX_ATTEMPTS,
+        ..ServerConf::default()
+    })
+}
+
+/// Where two processes meet for an upgrade. A Unix socket's path is short by nature; a deep data
+/// folder gets one relative to the working directory, if that is short enough.
+fn upgrade_socket(data_dir: &Path) -> anyhow::Result<String> {
+    let socket = data_dir.join("upgrade.sock");
+    let relative = std::env::current_dir()
+        .ok()
+        .and_then(|here| Some(socket.strip_prefix(here).ok()?.to_path_buf()));
+    [Some(socket.clone()), relative]
+        .into_iter()
+        .flatten()
+        .map(|path| path.display().to_string())
+        .find(|path| path.len() <= MAX_SOCKET_PATH)
+        .ok_or_else(|| {
+            anyhow::anyhow!(
+                "the data folder's path is too long for the upgrade socket {} ({MAX_SOCKET_PATH} bytes)",
+                socket.display()
+            )
+        })
+}
+
+/// Pingora panics on a certificate it cannot use, after the sockets are open; so it is tried first.
+fn tls_settings(cert: &Path, key: &Path) -> anyhow::Result<TlsSettings> {
+    let load = || {
+        let text = |path: &Path| path.to_str().map(str::to_owned);
+        let (cert, key) = (text(cert)?, text(key)?);
+        let mut settings = TlsSettings::intermediate(&cert, &key).ok()?;
+        settings.enable_h2();
+        Some(settings)
+    };
+    let usable = std::panic::catch_unwind(|| load().map(TlsSettings::build).is_some());
+    if !usable.unwrap_or(false) {
+        anyhow::bail!(
+            "TLS: {} and {} are no certificate with its key",
+            cert.display(),
+            key.display()
+        );
+    }
+    load().ok_or_else(|| anyhow::anyhow!("TLS: {} changed while it was read", cert.display()))
+}

@@ -1,0 +1,11 @@
+//! What the outside sees of requests: access log, metrics, spans, logs. All made from the
+//! [decision record](crate::decision::Decision); none may hold a request up.
+
+pub mod access;
+pub mod logs;
+pub mod metrics;
+mod process;
+pub mod traceparent;
+
+pub use access::AccessLog;
+pub use metrics::Metrics;

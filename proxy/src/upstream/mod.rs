@@ -1,0 +1,13 @@
+//! The shop's own application: its servers, which of them are up, and how to reach one.
+
+mod fault;
+mod headers;
+mod health;
+mod peer;
+mod pool;
+
+pub use fault::{problem_of, unavailable};
+pub use headers::{to_client, to_upstream};
+pub use health::Prober;
+pub use peer::peer;
+pub use pool::{Member, MemberStatus, Pool};

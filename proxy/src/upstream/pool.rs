@@ -1,0 +1,333 @@
+//! The servers, in turn, those that are up.
+
+use arc_swap::ArcSwap;
+use penstock_config::bootstrap::Server;
+use prometheus::IntGaugeVec;
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Failures in a row after which a server is believed to be down. One lost packet is not a dead
+/// server; two in a row, with no success between them, is what clients would notice.
+const FAILURES_TO_DOWN: u32 = 2;
+
+/// One address of one server.
+#[derive(Debug)]
+pub struct Member {
+    /// As configured.
+    pub server: Arc<Server>,
+    /// As configured, as text.
+    pub name: Arc<str>,
+    /// Where the name pointed when it was last looked up.
+    pub address: SocketAddr,
+    down: AtomicBool,
+    failures: AtomicU32,
+    last_error: Mutex<String>,
+}
+
+/// A member, for the status page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberStatus {
+    /// As configured.
+    pub server: String,
+    /// Where its name points.
+    pub address: SocketAddr,
+    /// Believed to be up.
+    pub healthy: bool,
+    /// The latest failure, empty when there was none since the last success.
+    pub last_error: String,
+}
+
+impl Member {
+    fn new(server: Arc<Server>, name: Arc<str>, address: SocketAddr) -> Self {
+        Self {
+            server,
+            name,
+            address,
+            down: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            last_error: Mutex::new(String::new()),
+        }
+    }
+
+    /// Believed to be up.
+    pub fn is_healthy(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
+    }
+
+    /// It answered, to a probe or to a request.
+    pub fn succeeded(&self) {
+        // Every answered request comes here: only write when there is something to forget.
+        if self.failures.load(Ordering::Relaxed) == 0 && self.is_healthy() {
+            return;
+        }
+        self.failures.store(0, Ordering::Relaxed);
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        if self.down.swap(false, Ordering::Relaxed) {
+            tracing::info!(server = %self.name, address = %self.address, "upstream server is back");
+        }
+    }
+
+    /// It could not be reached, or answered a probe badly.
+    pub fn failed(&self, why: &str) {
+        let failures = self
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        why.clone_into(
+            &mut self
+                .last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if failures >= FAILURES_TO_DOWN && !self.down.swap(true, Ordering::Relaxed) {
+            tracing::warn!(server = %self.name, address = %self.address, why, "upstream server is down");
+        }
+    }
+
+    fn status(&self) -> MemberStatus {
+        MemberStatus {
+            server: self.name.to_string(),
+            address: self.address,
+            healthy: self.is_healthy(),
+            last_error: self
+                .last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
+    }
+}
+
+/// All servers of the application.
+pub struct Pool {
+    servers: Vec<(Arc<Server>, Arc<str>)>,
+    members: ArcSwap<Vec<Arc<Member>>>,
+    next: AtomicUsize,
+    healthy: IntGaugeVec,
+}
+
+impl Pool {
+    /// The configured servers. Those given by address can be used at once, names after their first
+    /// [`Pool::resolved`].
+    pub fn new(servers: &[Server], healthy: IntGaugeVec) -> Self {
+        let servers: Vec<(Arc<Server>, Arc<str>)> = servers
+            .iter()
+            .map(|server| (Arc::new(server.clone()), server.to_string().into()))
+            .collect();
+        let members = servers
+            .iter()
+            .filter_map(|(server, name)| {
+                let ip: IpAddr = server.host.parse().ok()?;
+                let address = SocketAddr::new(ip, server.port);
+                Some(Arc::new(Member::new(server.clone(), name.clone(), address)))
+            })
+            .collect();
+        Self {
+            servers,
+            members: ArcSwap::from_pointee(members),
+            next: AtomicUsize::new(0),
+            healthy,
+        }
+    }
+
+    /// There is an application at all.
+    pub fn is_configured(&self) -> bool {
+        !self.servers.is_empty()
+    }
+
+    /// The servers whose names have to be looked up.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.servers
+            .iter()
+            .map(|(server, _)| server)
+            .filter(|server| server.host.parse::<IpAddr>().is_err())
+    }
+
+    /// Takes over where a name points now. Addresses that were known keep their health; an empty
+    /// answer changes nothing, so that a resolver's failure does not take the shop down.
+    pub fn resolved(&self, server: &Arc<Server>, addresses: &[SocketAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let Some((server, name)) = self
+            .servers
+            .iter()
+            .find(|(known, _)| Arc::ptr_eq(known, server))
+        else {
+            return;
+        };
+        let current = self.members.load();
+        let (mine, mut members): (Vec<_>, Vec<_>) = current
+            .iter()
+            .cloned()
+            .partition(|member| Arc::ptr_eq(&member.server, server));
+        let mut addresses = addresses.to_vec();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if mine
+            .iter()
+            .map(|member| member.address)
+            .eq(addresses.iter().copied())
+        {
+            return;
+        }
+        members.extend(addresses.into_iter().map(|address| {
+            mine.iter()
+                .find(|member| member.address == address)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Member::new(server.clone(), name.clone(), address)))
+        }));
+        self.members.store(Arc::new(members));
+    }
+
+    /// The next one that is up, in turn; `not` only when it is the last one left.
+    pub fn pick(&self, not: Option<SocketAddr>) -> Option<Arc<Member>> {
+        let members = self.members.load();
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let turn =
+            || (0..members.len()).map(|step| &members[start.wrapping_add(step) % members.len()]);
+        turn()
+            .find(|member| member.is_healthy() && Some(member.address) != not)
+            .or_else(|| turn().find(|member| member.is_healthy()))
+            .cloned()
+    }
+
+    /// Some server is up.
+    pub fn any_healthy(&self) -> bool {
+        self.members.load().iter().any(|member| member.is_healthy())
+    }
+
+    /// Everyone, to be probed.
+    pub fn members(&self) -> Arc<Vec<Arc<Member>>> {
+        self.members.load_full()
+    }
+
+    /// Everyone, for the status page; sets the gauges on the way.
+    pub fn status(&self) -> Vec<MemberStatus> {
+        for (_, name) in &self.servers {
+            self.healthy.with_label_values(&[name]).set(0);
+        }
+        let members = self.members.load();
+        for member in members.iter().filter(|member| member.is_healthy()) {
+            self.healthy.with_label_values(&[&member.name]).set(1);
+        }
+        members.iter().map(|member| member.status()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_config::bootstrap::Scheme;
+
+    fn pool(hosts: &[&str]) -> Pool {
+        let servers: Vec<_> = hosts
+            .iter()
+            .map(|host| Server {
+                scheme: Scheme::Http,
+                host: (*host).into(),
+                port: 80,
+            })
+            .collect();
+        let gauges = IntGaugeVec::new(prometheus::Opts::new("healthy", "test"), &["server"]);
+        Pool::new(&servers, gauges.unwrap())
+    }
+
+    fn picks(pool: &Pool, not: Option<&str>, times: usize) -> Vec<String> {
+        let not = not.map(|ip| SocketAddr::new(ip.parse().unwrap(), 80));
+        (0..times)
+            .map(|_| {
+                pool.pick(not)
+                    .map_or("none".into(), |member| member.address.ip().to_string())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn healthy_servers_take_turns() {
+        let pool = pool(&["1.1.1.1", "2.2.2.2", "3.3.3.3"]);
+        assert_eq!(
+            picks(&pool, None, 4),
+            ["1.1.1.1", "2.2.2.2", "3.3.3.3", "1.1.1.1"]
+        );
+        let second = pool.members()[1].clone();
+        second.failed("refused");
+        assert!(second.is_healthy(), "one failure is not enough");
+        second.failed("refused");
+        assert_eq!(picks(&pool, None, 3), ["3.3.3.3", "3.3.3.3", "1.1.1.1"]);
+        assert_eq!(pool.status()[1].last_error, "refused");
+        second.succeeded();
+        assert_eq!(picks(&pool, None, 2), ["2.2.2.2", "3.3.3.3"]);
+        assert_eq!(pool.status()[1].last_error, "");
+    }
+
+    #[test]
+    fn a_success_between_failures_starts_the_count_again() {
+        let pool = pool(&["1.1.1.1"]);
+        let only = pool.members()[0].clone();
+        for _ in 0..3 {
+            only.failed("refused");
+            only.succeeded();
+        }
+        only.failed("refused");
+        assert!(only.is_healthy());
+    }
+
+    #[test]
+    fn a_retry_goes_elsewhere_if_it_can() {
+        let pool = pool(&["1.1.1.1", "2.2.2.2"]);
+        assert_eq!(picks(&pool, Some("1.1.1.1"), 3), ["2.2.2.2"; 3]);
+        let second = pool.members()[1].clone();
+        second.failed("refused");
+        second.failed("refused");
+        assert_eq!(picks(&pool, Some("1.1.1.1"), 2), ["1.1.1.1"; 2]);
+        assert!(pool.any_healthy());
+    }
+
+    #[test]
+    fn with_nobody_up_there_is_nobody() {
+        let one = pool(&["1.1.1.1"]);
+        one.members()[0].failed("x");
+        one.members()[0].failed("x");
+        assert_eq!(picks(&one, None, 1), ["none"]);
+        assert!(!one.any_healthy());
+        assert_eq!(picks(&pool(&[]), None, 1), ["none"]);
+        assert!(!pool(&[]).is_configured());
+    }
+
+    #[test]
+    fn names_become_members_when_they_are_looked_up() {
+        let pool = pool(&["shop.example", "1.1.1.1"]);
+        assert!(pool.is_configured());
+        assert_eq!(picks(&pool, None, 2), ["1.1.1.1", "1.1.1.1"]);
+        let shop = pool.names().next().unwrap().clone();
+        let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
+        pool.resolved(&shop, &[at("3.3.3.3"), at("2.2.2.2")]);
+        assert_eq!(pool.members().len(), 3);
+        let second = pool.members()[1].clone();
+        assert_eq!(second.address, at("2.2.2.2"));
+        second.failed("refused");
+        second.failed("refused");
+        // A new answer keeps what is known; an empty one changes nothing.
+        pool.resolved(&shop, &[at("2.2.2.2"), at("4.4.4.4")]);
+        pool.resolved(&shop, &[]);
+        let status: Vec<_> = pool
+            .status()
+            .into_iter()
+            .map(|m| (m.address.ip().to_string(), m.healthy))
+            .collect();
+        assert_eq!(
+            status,
+            [
+                ("1.1.1.1".into(), true),
+                ("2.2.2.2".into(), false),
+                ("4.4.4.4".into(), true)
+            ]
+        );
+    }
+}
