@@ -178,6 +178,9 @@ impl<'a> Reading<'a> {
 
 /// Writes the default files into `dir` (made if absent) where it has none; files that exist are
 /// never touched. Names of the files written are returned.
+///
+/// An error is no reason not to start: a folder that cannot be written to (a ConfigMap) may well
+/// be read, and a file that is missing means its defaults.
 pub fn install_defaults(dir: &Path) -> io::Result<Vec<&'static str>> {
     std::fs::create_dir_all(dir)?;
     let mut written = Vec::new();

@@ -23,7 +23,15 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// The right to write into a policy folder; given back on drop, and by the kernel when we die.
 pub(super) struct Lock {
     dir: PathBuf,
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread is just starting has a copy of the
+        // open file until it runs its own program.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -50,7 +58,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self {
                 dir: dir.to_owned(),
-                _file: file,
+                file,
             })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// A file that is open for writing is waited for, but not for ever: somebody may keep it open.
 const LONGEST_WRITE: Duration = Duration::from_secs(1);
+/// Nor for ever when it is written to all the time.
+const LONGEST_OPEN: Duration = Duration::from_secs(5);
 /// A writer that never pauses is read after this many debounce times.
 const LONGEST_BURST: u32 = 4;
 
@@ -40,11 +42,11 @@ impl Burst {
 
     /// When the folder may be read; `None`: nothing happened.
     pub(super) fn ends(&self, debounce: Duration) -> Option<Instant> {
-        let quiet = self.last? + debounce;
-        match self.open.values().max() {
-            Some(write) => Some(*write + LONGEST_WRITE),
-            None => Some(quiet.min(self.first? + debounce * LONGEST_BURST)),
-        }
+        let (first, last) = (self.first?, self.last?);
+        Some(match self.open.values().max() {
+            Some(write) => (*write + LONGEST_WRITE).min(first + LONGEST_OPEN),
+            None => (last + debounce).min(first + debounce * LONGEST_BURST),
+        })
     }
 }
 
@@ -76,6 +78,7 @@ mod tests {
         // Open files are waited for, as long as somebody writes now and then.
         check(vec![(0, writing())], Some(1_000));
         check(vec![(0, writing()), (500, writing())], Some(1_500));
+        check((0..9).map(|i| (i * 600, writing())).collect(), Some(5_000));
         check(vec![(0, writing()), (20, written())], Some(60));
         check(vec![(0, writing()), (300, written())], Some(160));
     }

@@ -8,6 +8,7 @@ use super::status::{Record, Rejected, Reloads, Source, WatcherKind};
 use super::targets::Targets;
 use super::{Shared, WatchOptions};
 use crate::clock::{self, SharedClock};
+use crate::disk;
 use crate::policy::{FileSet, Policy};
 use crate::problem::{Problem, Problems};
 use crate::publish;
@@ -100,6 +101,7 @@ impl Runner {
             options,
         };
         runner.heart.sweep(now);
+        disk::sweep(disk::folder_of(&runner.kept), now);
         runner.keep();
         runner.beat();
         Ok(runner)
@@ -115,24 +117,28 @@ impl Runner {
         let mut burst = Burst::default();
         let mut again: Option<Instant> = None;
         loop {
-            let look_at = burst.ends(self.options.debounce);
-            let wake = [Some(next_poll), Some(next_beat), look_at, again];
+            let wake = [
+                Some(next_poll),
+                Some(next_beat),
+                burst.ends(self.options.debounce),
+                again,
+            ];
             let wake = wake.into_iter().flatten().min().unwrap_or(next_poll);
             let wait = wake.saturating_duration_since(clock::now());
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(signal) => {
-                    burst.note(signal, clock::now());
-                    continue;
-                }
+                // What is due is done even when signals never pause.
+                Ok(signal) => burst.note(signal, clock::now()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = clock::now();
-            if look_at.is_some_and(|at| at <= now) || again.is_some_and(|at| at <= now) {
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if due(burst.ends(self.options.debounce)) || due(again) {
                 burst = Burst::default();
                 again = self.look(now);
             } else if next_poll <= now {
-                if self.changed_unnoticed() {
+                // While a burst lasts, a look is coming anyway.
+                if burst.ends(self.options.debounce).is_none() && self.changed_unnoticed() {
                     burst.note(Signal::Changed, now);
                 }
                 self.renew();
@@ -203,9 +209,10 @@ impl Runner {
                 for warning in &warnings {
                     tracing::warn!(%warning, "policy");
                 }
-                self.shared.policy.store(Arc::clone(&policy));
                 {
+                    // Swapped under the lock: who sees the new policy sees its status too.
                     let mut record = self.record();
+                    self.shared.policy.store(Arc::clone(&policy));
                     record.version.clone_from(&policy.version);
                     record.since_micros = now_micros;
                     record.source = Source::Folder;
@@ -215,10 +222,8 @@ impl Runner {
                 }
                 self.gate.accept(sight);
                 self.files = files;
-                if let Some(tell) = self.options.on_accepted.clone() {
-                    tell(&policy);
-                }
                 self.keep();
+                self.tell(&policy);
             }
             Err(problems) => {
                 self.gate.refuse(sight.version.clone());
@@ -226,6 +231,21 @@ impl Runner {
             }
         }
         self.beat();
+    }
+
+    /// A callback that panics must not end the watching: the process would run on an old policy
+    /// for ever.
+    fn tell(&self, policy: &Arc<Policy>) {
+        let Some(tell) = &self.options.on_accepted else {
+            return;
+        };
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(policy)));
+        if told.is_err() {
+            tracing::error!(
+                version = policy.version,
+                "the callback for a new policy panicked"
+            );
+        }
     }
 
     /// A file that is no policy file came or went, or one equal to its default did.

@@ -107,7 +107,10 @@ fn signal_of(event: notify::Result<notify::Event>) -> Option<Signal> {
         }
         // Our own reads.
         (EventKind::Access(_), _) => None,
-        (EventKind::Modify(ModifyKind::Data(_)), Some(path)) => Some(Signal::Writing(path)),
+        // Another file that is always being written, a log say, is no reason to wait.
+        (EventKind::Modify(ModifyKind::Data(_)), Some(path)) if is_settings(&path) => {
+            Some(Signal::Writing(path))
+        }
         _ => Some(Signal::Changed),
     }
 }
@@ -117,4 +120,9 @@ fn signal_of(event: notify::Result<notify::Event>) -> Option<Signal> {
 fn is_relevant(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     !name.starts_with('.') || name.starts_with("..") || name == ".pending"
+}
+
+fn is_settings(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
 }

@@ -555,3 +555,33 @@ fn warnings_follow_the_folder_and_the_callback_is_told() {
     drop(watcher);
     assert_eq!(handle.current().query.max_chars, 33);
 }
+
+/// A log in the folder that is written to all the time, and a callback that panics.
+#[test]
+fn neither_noise_nor_a_panic_ends_the_watching() {
+    let folder = Folder::new();
+    let options = WatchOptions {
+        on_accepted: Some(Arc::new(|_: &Arc<Policy>| panic!("a bug elsewhere"))),
+        ..events()
+    };
+    let watcher = folder.watch(options);
+    let stop = Arc::new(AtomicUsize::new(0));
+    let stopped = Arc::clone(&stop);
+    let noise = folder.path("noise.log");
+    let writer = std::thread::spawn(move || {
+        let mut file = fs::File::create(noise).expect("made");
+        while stopped.load(Ordering::SeqCst) == 0 {
+            file.write_all(b"x").expect("written");
+            file.set_len(0).expect("truncated");
+        }
+    });
+    for round in 1..=3_u8 {
+        folder.replace("ranking.toml", &search(f32::from(round)));
+        wait_for("an edit in the noise", || {
+            searching(&watcher, f32::from(round))
+        });
+    }
+    stop.store(1, Ordering::SeqCst);
+    writer.join().expect("ended");
+    assert_eq!(watcher.status().reloads.accepted, 3);
+}
