@@ -1,6 +1,8 @@
 //! What is true of the repository itself: the checklist points at things that exist, and the files of
 //! `deploy/` agree with the code.
 
+mod checklist;
+mod dashboards;
 mod deploy;
 mod settings;
 
