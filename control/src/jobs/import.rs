@@ -3,7 +3,6 @@
 use super::{Bar, Common, Usage};
 use indicatif::HumanCount;
 use penstock_config::clock;
-use penstock_engine::catalog::EventKind;
 use penstock_engine::catalog::import::{
     self, Entity, EventRules, FileSummary, Format, Mapping, MaxErrors, Plan, Progress, Source,
     Summary,
@@ -37,9 +36,9 @@ pub struct Options {
     /// What a type of event is: view, add_to_cart, purchase, rating or skip, e.g. rating=view
     #[arg(long, value_name = "TYPE=KIND", value_parser = pair)]
     event: Vec<(String, String)>,
-    /// The kind of events without a type: view, add_to_cart or purchase
-    #[arg(long, value_name = "KIND", value_parser = kind)]
-    default_event: Option<EventKind>,
+    /// What events without a type are: view, add_to_cart, purchase or rating
+    #[arg(long, value_name = "TYPE")]
+    default_event: Option<String>,
     /// From which value on a rating counts
     #[arg(long, value_name = "VALUE", default_value_t = 4.0)]
     min_value: f64,
@@ -67,18 +66,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn kind(name: &str) -> Result<EventKind, String> {
-    EventKind::from_name(name).ok_or_else(|| "view, add_to_cart or purchase".into())
-}
-
 /// Runs the command.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     let plan = plan(common, options)?;
     if !plan.sources.iter().any(|s| s.entity == Entity::Products) {
-        eprintln!(
-            "warning: there is no file of products; events of products that are not in the \
-             catalogue wait there until they are"
-        );
+        eprintln!("warning: there is no file of products; only events are imported");
     }
     let store = common.store()?;
     let summary = import::run(&store, plan, &Display::default().teller())?;
@@ -100,10 +92,12 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
         mapping.add(field, column).map_err(Usage)?;
     }
     let mut events = EventRules::default();
-    events.default = options.default_event;
     events.min_value = options.min_value;
     for (name, meaning) in &options.event {
         events.set(name, meaning).map_err(Usage)?;
+    }
+    if let Some(default) = &options.default_event {
+        events.set_default(default).map_err(Usage)?;
     }
     let source = |entity| {
         move |path| Source {
@@ -248,4 +242,11 @@ fn report(summary: &Summary) {
         count(done.events_added),
         count(done.events_known)
     );
+    if done.events_adrift > 0 {
+        eprintln!(
+            "warning: {} of the added events are of products that are not in the catalogue; they \
+             count once those are imported",
+            count(done.events_adrift)
+        );
+    }
 }

@@ -95,6 +95,8 @@ pub struct Imported {
     pub events_added: u64,
     /// Events whose id was there already, in the store or earlier in the same import.
     pub events_known: u64,
+    /// Of the events added, those whose product is not in the catalogue.
+    pub events_adrift: u64,
 }
 
 /// An import under way.

@@ -41,6 +41,17 @@ pub(super) struct Field {
     aliases: &'static [&'static str],
 }
 
+impl Field {
+    /// What joins the parts of a list, and of a list of lists; `None`: the field cannot be a list.
+    pub(super) fn joined_by(&self) -> Option<(&'static str, &'static str)> {
+        match self.name {
+            "category" => Some((" > ", "|")),
+            "description" => Some(("\n", "\n")),
+            _ => None,
+        }
+    }
+}
+
 const fn field(name: &'static str, required: bool, aliases: &'static [&'static str]) -> Field {
     Field {
         name,
@@ -175,7 +186,7 @@ static EVENT_FIELDS: &[Field] = &[
             "stockcode",
         ],
     ),
-    // Required unless a default kind is given; `event` checks that.
+    // Required unless a default is given; `run` checks that.
     field(
         "event_type",
         false,

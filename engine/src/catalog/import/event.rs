@@ -34,8 +34,7 @@ pub enum Meaning {
 #[derive(Debug, Clone)]
 pub struct EventRules {
     types: HashMap<String, Meaning>,
-    /// The kind of rows without a type; `None`: such rows are bad.
-    pub default: Option<EventKind>,
+    default: Option<String>,
     /// From which `value` on a rating counts.
     pub min_value: f64,
 }
@@ -117,6 +116,24 @@ impl EventRules {
     }
 }
 
+impl EventRules {
+    /// Says what rows without a type are: one of the types. Error: a sentence.
+    pub fn set_default(&mut self, event_type: &str) -> Result<(), String> {
+        let name = normal(event_type);
+        if !self.types.contains_key(&name) {
+            return Err(format!(
+                "`{event_type}` is no type of event; use view, add_to_cart, purchase or rating"
+            ));
+        }
+        self.default = Some(name);
+        Ok(())
+    }
+
+    pub(super) fn has_default(&self) -> bool {
+        self.default.is_some()
+    }
+}
+
 /// What a record turned out to be.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
@@ -168,12 +185,12 @@ pub(super) fn event(
 }
 
 fn kind(record: &mut Record, rules: &EventRules) -> Result<Option<EventKind>, String> {
-    let said = record.take(field::EVENT_TYPE);
+    let mut said = record.take(field::EVENT_TYPE);
     if said.trim().is_empty() {
-        return match rules.default {
-            Some(kind) => Ok(Some(kind)),
-            None => Err("`event_type` is empty".into()),
-        };
+        match &rules.default {
+            Some(default) => said.clone_from(default),
+            None => return Err("`event_type` is empty".into()),
+        }
     }
     // The three names of the contract come without a detour.
     if let Some(Meaning::Kind(kind)) = rules.types.get(said.as_str()) {

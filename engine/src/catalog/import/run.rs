@@ -99,13 +99,14 @@ pub fn run(
         .map(|source| {
             let opened = source.open(&plan.mapping, &plan.scratch)?;
             let untyped = source.entity == Entity::Events
-                && plan.events.default.is_none()
+                && !plan.events.has_default()
                 && opened.rows.lacks(event_field::EVENT_TYPE);
             if untyped {
                 return Err(ImportError::Columns {
                     file: source.path.clone(),
                     why: "no column is `event_type`; name it with --map event_type=COLUMN, or say \
-                          what every row is with --default-event"
+                          what every row is with --default-event view (or add_to_cart, purchase, \
+                          rating)"
                         .into(),
                 });
             }

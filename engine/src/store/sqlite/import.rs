@@ -130,6 +130,10 @@ impl Import for SqliteImport<'_> {
         imported.products_unchanged =
             staged_products - imported.products_added - imported.products_updated;
         imported.events_known = events - imported.events_added;
+        // Outside the transaction: of what is left in the stage, the merge added all.
+        if imported.events_added > 0 {
+            imported.events_adrift = adrift(&connection).map_err(&doing)?;
+        }
         // Closed first: the folder goes with `staging` at the end.
         connection.close().map_err(|(_, e)| doing(e))?;
         drop(staging);
@@ -148,6 +152,18 @@ fn drop_known(connection: &Connection) -> rusqlite::Result<u64> {
              (SELECT 1 FROM main.events e WHERE e.event_id = s.event_id);"
     ))?;
     Ok(staged.unsigned_abs())
+}
+
+/// Staged events of products that are not in the catalogue.
+fn adrift(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .query_row(
+            "SELECT count(DISTINCT event_id) FROM stage.events s WHERE NOT EXISTS \
+             (SELECT 1 FROM main.products p WHERE p.id = s.product_id)",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+        .map(i64::unsigned_abs)
 }
 
 /// The one transaction of an import. New products get the next numbers in the order of their

@@ -85,6 +85,9 @@ fn serve(connection: &mut Connection, calls: &Receiver<Append>, clock: &SharedCl
         }
         // A caller that stopped waiting has told its client to try again.
         group.retain(|call| !call.reply.is_closed());
+        if group.is_empty() {
+            continue;
+        }
         let start = clock.now();
         match write(connection, &group) {
             Ok(fresh) => {

@@ -26,6 +26,7 @@ impl CsvRows {
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
+            .buffer_capacity(64 * 1024)
             .from_reader(Leash {
                 from,
                 left: leash.clone(),

@@ -94,7 +94,8 @@ impl JsonRows {
             }
             for &(field, rank) in &self.known[&key] {
                 if rank < self.ranks[field] {
-                    record.values[field] = text(&value)
+                    let join = entity.fields()[field].joined_by();
+                    record.values[field] = text(&value, join)
                         .map_err(|what| format!("`{key}` is {what}, not text or a number"))?;
                     self.ranks[field] = rank;
                 }
@@ -154,9 +155,8 @@ impl Rows for JsonRows {
     }
 }
 
-/// A value as text. A list is a path (`["Home", "Sofas"]`), a list of lists several. Error: what it
-/// is.
-fn text(value: &Value) -> Result<String, &'static str> {
+/// A value as text. Error: what it is.
+fn text(value: &Value, join: Option<(&str, &str)>) -> Result<String, &'static str> {
     match value {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text.clone()),
@@ -164,9 +164,10 @@ fn text(value: &Value) -> Result<String, &'static str> {
         Value::Bool(value) => Ok(value.to_string()),
         Value::Object(_) => Err("an object"),
         Value::Array(list) => {
+            let (inner, outer) = join.ok_or("a list")?;
             let nested = list.iter().any(Value::is_array);
-            let parts: Result<Vec<String>, _> = list.iter().map(text).collect();
-            Ok(parts?.join(if nested { "|" } else { " > " }))
+            let parts: Result<Vec<String>, _> = list.iter().map(|part| text(part, join)).collect();
+            Ok(parts?.join(if nested { outer } else { inner }))
         }
     }
 }

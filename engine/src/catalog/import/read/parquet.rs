@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 
 pub(in super::super) struct ParquetRows {
     rows: RowIter<'static>,
+    entity: Entity,
     // For each column that is read, the fields it serves.
     fields: Vec<Vec<usize>>,
     columns: columns::Resolved,
@@ -64,6 +65,7 @@ impl ParquetRows {
         })?;
         Ok(Self {
             rows,
+            entity,
             fields,
             columns: resolved,
             row: 0,
@@ -91,13 +93,11 @@ impl Rows for ParquetRows {
         self.progress.store(read as u64, Ordering::Relaxed);
         record.clear();
         for ((name, value), fields) in row.get_column_iter().zip(&self.fields) {
-            match text(value) {
-                Ok(value) => {
-                    for field in fields {
-                        record.values[*field].clone_from(&value);
-                    }
+            for field in fields {
+                match text(value, self.entity.fields()[*field].joined_by()) {
+                    Ok(value) => record.values[*field] = value,
+                    Err(what) => return Ok(Step::Bad(format!("`{name}` is {what}"))),
                 }
-                Err(what) => return Ok(Step::Bad(format!("`{name}` is {what}"))),
             }
         }
         Ok(Step::Row)
@@ -126,7 +126,7 @@ fn guarded<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, St
 }
 
 /// A value as text; lists as in JSON Lines. Error: what it is.
-fn text(value: &Field) -> Result<String, &'static str> {
+fn text(value: &Field, join: Option<(&str, &str)>) -> Result<String, &'static str> {
     match value {
         Field::Null => Ok(String::new()),
         Field::Str(text) => Ok(text.clone()),
@@ -143,9 +143,10 @@ fn text(value: &Field) -> Result<String, &'static str> {
         Field::MapInternal(_) => Err("a map, not text or a number"),
         Field::ListInternal(list) => {
             let elements = list.elements();
+            let (inner, outer) = join.ok_or("a list, not text or a number")?;
             let nested = elements.iter().any(|e| matches!(e, Field::ListInternal(_)));
-            let parts: Result<Vec<String>, _> = elements.iter().map(text).collect();
-            Ok(parts?.join(if nested { "|" } else { " > " }))
+            let parts: Result<Vec<String>, _> = elements.iter().map(|e| text(e, join)).collect();
+            Ok(parts?.join(if nested { outer } else { inner }))
         }
         // Integers, booleans and decimals print as themselves.
         plain => Ok(plain.to_string()),
