@@ -9,7 +9,8 @@ use std::path::PathBuf;
 pub struct Place {
     /// The file as it was named.
     pub file: PathBuf,
-    /// Line of a text file, row of a Parquet file; from 1. A CSV row is named by its first line.
+    /// Line of a text file, row of a Parquet file; from 1. A CSV row is named by the line after
+    /// the row before it (blank lines count as the beginning of the next row).
     pub number: u64,
     /// `line` or `row`.
     pub unit: &'static str,

@@ -65,7 +65,8 @@ impl JsonRows {
     }
 
     fn fill(&mut self, record: &mut Record) -> Result<(), String> {
-        let object = match serde_json::from_slice(&self.line) {
+        let line = self.line.trim_ascii_end();
+        let object = match serde_json::from_slice(line) {
             Ok(Value::Object(object)) => object,
             Ok(_) if self.lines == 1 => {
                 return Err(
@@ -73,10 +74,12 @@ impl JsonRows {
                 );
             }
             Ok(_) => return Err("not a JSON object".into()),
-            Err(e) if std::str::from_utf8(&self.line).is_err() => {
-                return Err(format!("not UTF-8 ({e})"));
+            Err(_) if std::str::from_utf8(line).is_err() => return Err("not UTF-8".into()),
+            Err(e) => {
+                let text = e.to_string();
+                let what = text.split(" at line ").next().unwrap_or_default();
+                return Err(format!("not JSON: {what} (column {})", e.column()));
             }
-            Err(e) => return Err(format!("not JSON: {e}")),
         };
         record.clear();
         self.ranks.fill(usize::MAX);
