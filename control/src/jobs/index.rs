@@ -1,12 +1,13 @@
 //! `penstock-control index`: keyword index and embeddings of all products, put into force.
 
 use super::{Bar, Common};
+use clap::builder::OsStringValueParser;
 use indicatif::{HumanCount, HumanDuration};
 use penstock_config::clock;
 use penstock_engine::model::versions::Version;
 use penstock_engine::store::SqliteStore;
 use penstock_engine::train::index::{self, BuildOptions, Model, Stage};
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::sync::{Mutex, PoisonError};
 
 /// Builds the search index of all products and puts it into force
@@ -14,13 +15,13 @@ use std::sync::{Mutex, PoisonError};
 #[command(after_help = AFTER_HELP)]
 pub struct Options {
     /// A folder with an embedding model; without it, embeddings are learnt from the catalogue
-    #[arg(long, env = "PENSTOCK_EMBEDDING_MODEL", value_name = "FOLDER")]
-    embedding_model: Option<PathBuf>,
+    #[arg(long, env = "PENSTOCK_EMBEDDING_MODEL", value_name = "FOLDER", value_parser = OsStringValueParser::new())]
+    embedding_model: Option<OsString>,
     /// Does nothing when the index in force is that of this catalogue and these options
     #[arg(long)]
     if_needed: bool,
     /// Dimensions of learnt embeddings
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     dims: u16,
     /// Seed of learnt embeddings: the same seed and catalogue give the same vectors
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -57,9 +58,9 @@ impl Options {
         // Set but empty is how an environment file says "none".
         let folder = self
             .embedding_model
-            .clone()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        build.model = folder.map_or(Model::Learnt, Model::Folder);
+            .as_ref()
+            .filter(|folder| !folder.is_empty());
+        build.model = folder.map_or(Model::Learnt, |folder| Model::Folder(folder.into()));
         build.dims = self.dims.into();
         build.seed = self.seed;
         build.threads = self.threads.map_or(build.threads, usize::from);

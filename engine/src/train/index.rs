@@ -61,12 +61,12 @@ pub struct BuildOptions {
 }
 
 impl BuildOptions {
-    /// A learnt embedding of 128 dimensions, on all cores.
+    /// A learnt embedding of 256 dimensions, on all cores.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
             model: Model::Learnt,
-            dims: 128,
+            dims: 256,
             seed: 1,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             clock: penstock_config::clock::system(),

@@ -163,3 +163,6 @@ fn fingerprint<'a>(scheme: &str, contents: impl IntoIterator<Item = &'a [u8]>) -
     digits.truncate(16);
     digits
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,3 +152,6 @@ impl Embedder for Transformer {
         Kind::Transformer
     }
 }
+
+#[cfg(test)]
+mod tests;
