@@ -2,7 +2,9 @@
 //!
 //! Staging takes as long as the files take and holds no lock on the store, so a running proxy's
 //! events are stored meanwhile. Before the merge, rows that would change nothing are dropped from
-//! the stage, outside the write lock too: importing the same files again holds it for moments.
+//! the stage, outside the write lock too: importing the same files again holds it for moments. The
+//! merge itself takes about 6 µs of processor time a new row (a million events: 6 s), during which
+//! appended events wait ([`Settings::busy_timeout`](super::Settings)) and reads do not.
 
 use super::staging::{Staging, sweep};
 use super::{SqliteStore, failed, file, rows};

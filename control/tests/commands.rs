@@ -1,0 +1,250 @@
+//! `penstock-control import` and `demo` as an operator meets them: words and exit codes.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn put(&self, name: &str, text: &str) -> &Self {
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    /// Runs a command in the folder, with the data in `data` there.
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_penstock-control"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_remove("PENSTOCK_DATA_DIR")
+            .env_remove("PENSTOCK_LOG")
+            .output()
+            .unwrap()
+    }
+
+    /// The exit code must be `code`, and every one of `words` must be said.
+    fn check(&self, arguments: &[&str], code: i32, words: &[&str]) {
+        let done = self.run(arguments);
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
+        for word in words {
+            assert!(
+                said.contains(word),
+                "{arguments:?} does not say `{word}`: {said}"
+            );
+        }
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.0.path().join("data")
+    }
+}
+
+const PRODUCTS: &str = "id,name,unit cost\n1,Sofa,10\n2,Lamp,x\n3,Chair,30\n";
+const EVENTS: &str = "user_id,product_id,event_type\nu,1,view\nu,3,wish\nu,9,buy\n";
+
+#[test]
+fn a_folder_is_imported_and_again_changes_nothing() {
+    let place = Place::new();
+    place
+        .put("shop/products.csv", PRODUCTS)
+        .put("shop/events.csv", EVENTS);
+    let first = [
+        "products.csv: 3 rows, 1 bad, skipped",
+        "skipped: shop/products.csv, line 3: `price` \"x\" is not a number",
+        "skipped: shop/events.csv, line 3: `event_type` \"wish\" is not known",
+        "products: 2 added, 0 updated, 0 unchanged",
+        "events: 2 added, 0 already there",
+        "1 of the added events are of products that are not in the catalogue",
+        "2 products, 2 events, catalogue revision 1",
+    ];
+    let import = ["import", "shop", "--map", "price=unit cost"];
+    place.check(&import, 0, &first);
+    assert!(place.data().join("store.sqlite").exists());
+    let again = [
+        "products: 0 added, 0 updated, 2 unchanged",
+        "events: 0 added, 2 already there",
+        "catalogue revision 1",
+    ];
+    place.check(&import, 0, &again);
+    place.check(
+        &[
+            "import",
+            "shop",
+            "--map",
+            "price=unit cost",
+            "--event",
+            "wish=add_to_cart",
+        ],
+        0,
+        &["events: 1 added, 2 already there"],
+    );
+}
+
+#[test]
+fn files_are_named_one_by_one() {
+    let place = Place::new();
+    place
+        .put("a.csv", "id,name\n1,A\n")
+        .put("b.jsonl", "{\"id\": 2, \"name\": \"B\"}\n")
+        .put("c.txt", "user_id,product_id,rating\nu,1,5\nu,2,3\n");
+    place.check(
+        &[
+            "import",
+            "--products",
+            "a.csv",
+            "--products",
+            "b.jsonl",
+            "--data-dir",
+            "data",
+        ],
+        0,
+        &["products: 2 added"],
+    );
+    let events = [
+        "import",
+        "--events",
+        "c.txt",
+        "--format",
+        "csv",
+        "--default-event",
+        "rating",
+    ];
+    place.check(&events, 0, &["events: 1 added", "no file of products"]);
+    let lower = [&events[..], &["--min-value", "3"]].concat();
+    place.check(&lower, 0, &["events: 1 added, 1 already there"]);
+}
+
+#[test]
+fn a_failed_import_says_what_to_do_and_changes_nothing() {
+    let place = Place::new();
+    place
+        .put("shop/products.csv", PRODUCTS)
+        .put("shop/events.csv", EVENTS);
+    place.check(
+        &[
+            "import",
+            "shop",
+            "--map",
+            "price=unit cost",
+            "--max-errors",
+            "0",
+        ],
+        1,
+        &[
+            "error: stopped: 1 of 2 rows are bad and 0 are allowed; nothing was imported",
+            "--max-errors",
+            "shop/products.csv, line 3",
+        ],
+    );
+    place.check(
+        &["import", "--products", "absent.csv"],
+        1,
+        &["absent.csv", "cannot open"],
+    );
+    place.check(
+        &["import", "--products", "shop/events.csv"],
+        1,
+        &["--map name=COLUMN", "nothing was imported"],
+    );
+    place.put("data/store.sqlite", "this is not a store");
+    let words = [
+        "cannot use the data folder",
+        "not a database",
+        "not touched",
+    ];
+    place.check(&["import", "shop"], 1, &words);
+    let text = std::fs::read_to_string(place.data().join("store.sqlite")).unwrap();
+    assert_eq!(text, "this is not a store");
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    let place = Place::new();
+    place
+        .put("twice/products.csv", PRODUCTS)
+        .put("twice/products.jsonl.gz", "")
+        .put("empty/readme.txt", "");
+    let check = |arguments: &[&str], word: &str| place.check(arguments, 2, &[word]);
+    check(&[], "Usage");
+    check(&["fly"], "fly");
+    check(&["import"], "say what to import");
+    check(&["import", "absent"], "cannot list absent");
+    check(&["import", "empty"], "has no products.csv");
+    check(&["import", "twice"], "choose with --products FILE");
+    check(
+        &["import", "twice", "--products", "x.csv"],
+        "cannot be used with",
+    );
+    check(&["import", "twice", "--map", "price"], "NAME=VALUE");
+    check(
+        &["import", "--products", "x.csv", "--map", "colour=x"],
+        "the fields are",
+    );
+    check(
+        &["import", "--events", "x.csv", "--event", "a=b"],
+        "add_to_cart",
+    );
+    check(
+        &["import", "--events", "x.csv", "--default-event", "b"],
+        "add_to_cart",
+    );
+    check(
+        &["import", "--events", "x.csv", "--max-errors", "some"],
+        "1%",
+    );
+    check(
+        &["import", "--events", "x.csv", "--format", "xls"],
+        "parquet",
+    );
+    check(&["demo", "--products", "0"], "0");
+    check(&["demo", "--as-of", "soon"], "2026-05-01");
+    check(&["demo", "--log", "a=b=c"], "--log");
+    assert!(!place.data().exists(), "nothing was done");
+}
+
+#[test]
+fn a_small_demo_shop() {
+    let place = Place::new();
+    let demo = [
+        "demo",
+        "--products",
+        "50",
+        "--events",
+        "200",
+        "--users",
+        "5",
+    ];
+    let demo = [&demo[..], &["--as-of", "2026-05-01"]].concat();
+    place.check(
+        &demo,
+        0,
+        &["products: 50 added", "events: 200 added", "revision 1"],
+    );
+    place.check(
+        &demo,
+        0,
+        &["50 unchanged", "200 already there", "revision 1"],
+    );
+    let leftovers: Vec<_> = std::fs::read_dir(place.data())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !name(path).starts_with("store."))
+        .collect();
+    assert!(leftovers.is_empty(), "{leftovers:?}");
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
