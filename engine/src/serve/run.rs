@@ -18,6 +18,9 @@ use tokio::time::timeout;
 
 /// A user's events that are looked at.
 const HISTORY: usize = 200;
+/// What an answer cannot do without is waited for this long: only a stuck engine takes it. The
+/// deadlines of the policy are for what an answer can do without.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After this a refused request may come again: the queue drains in far less.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -93,7 +96,7 @@ impl<'e> Run<'e> {
             .await
     }
 
-    /// Does `work` on a ranking thread; refused when the queue is full or the time is up.
+    /// Does `work` on a ranking thread; refused when the queue is full.
     pub async fn on_ranking_thread<T: Send + 'static>(
         &self,
         max_queue: usize,
@@ -107,7 +110,7 @@ impl<'e> Run<'e> {
             .pool()
             .submit(max_queue, work)
             .map_err(|_| overloaded())?;
-        match timeout(self.left(Duration::MAX), receiver).await {
+        match timeout(PATIENCE, receiver).await {
             Ok(Ok(done)) => Ok(done),
             _ => Err(overloaded()),
         }
@@ -175,7 +178,11 @@ impl<'e> Run<'e> {
         }
         let mut lists = Vec::new();
         for (source, receiver) in asked {
-            let wait = self.left(self.policy.resilience.deadlines.retrieve);
+            let wait = match source {
+                // The last resort: without it there is nothing to answer.
+                Source::Popular => PATIENCE,
+                _ => self.left(self.policy.resilience.deadlines.retrieve),
+            };
             let (list, outcome, micros) = await_one(receiver, wait).await;
             self.trace.retrievers.push(RetrieverReport {
                 source,
