@@ -1,24 +1,20 @@
 //! From text to what is indexed, and to what is asked: the same reading for both.
 //!
-//! Shop text is half language, half codes and measures. Words are stemmed (Porter 2). A number keeps
-//! its unit (`18-Volt`, `18 volts` and `18V` are all `18v`), a size keeps its neighbours (`2 in. x 4
-//! in.` is also `2x4`), and what is written in one go is also indexed in one piece (`LP-123` is `lp`,
-//! `123` and `lp123`), so that each is found however it is typed.
+//! Shop text is half language, half codes and measures. A word is indexed in the singular and, when
+//! that differs, under its stem. A number keeps its unit (`18-Volt`, `18 volts` and `18V` are all
+//! `18v`), a size keeps its neighbours (`2 in. x 4 in.` is also `2x4`), and what is written in one go
+//! is also indexed in one piece (`LP-123` is `lp`, `123` and `lp123`), so that each is found however it
+//! is typed.
 
 use super::pieces::{Glue, Kind, MAX_WORD, Piece, pieces};
 use super::units::unit;
-use frostem::{Algorithm, Stemmer};
-
-/// Words that say nothing about a product.
-const STOP_WORDS: [&str; 28] = [
-    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "how", "i",
-    "in", "is", "it", "its", "my", "of", "on", "or", "that", "the", "this", "to", "what", "with",
-];
+use super::words::{singular, stem, stem_term, stop};
+use std::ops::Range;
 
 /// One thing a text mentions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
-    /// The term: a stem, or a number.
+    /// The term: a word in the singular, or a number.
     pub term: String,
     /// As written, but lower-case and without accents; with the unit where that is glued on (`18v`).
     pub surface: String,
@@ -46,19 +42,21 @@ pub(super) fn items(text: &str) -> Vec<Item> {
         at += 1;
         let attached = !breaks && matches!(piece.glue, Glue::None | Glue::Hyphen);
         breaks = false;
-        if piece.kind == Kind::Word {
-            out.push(word(piece, attached));
-            continue;
-        }
         let mut item = Item {
             term: piece.text.clone(),
             surface: piece.text.clone(),
             measure: None,
             size: None,
-            number: true,
+            number: piece.kind == Kind::Number,
             stop: false,
             attached,
         };
+        if !item.number {
+            item.term = singular(&piece.text);
+            item.stop = stop(&piece.text);
+            out.push(item);
+            continue;
+        }
         if let Some((name, used)) = unit_after(&pieces[at..]) {
             item.measure = Some(format!("{}{name}", piece.text));
             if used == 1 && pieces[at].glue == Glue::None {
@@ -81,36 +79,9 @@ pub(super) fn items(text: &str) -> Vec<Item> {
     out
 }
 
-fn word(piece: &Piece, attached: bool) -> Item {
-    Item {
-        term: stem(&piece.text),
-        surface: piece.text.clone(),
-        measure: None,
-        size: None,
-        number: false,
-        stop: STOP_WORDS.contains(&piece.text.as_str()),
-        attached,
-    }
-}
-
-/// The stem of a lower-case word; words that are not English letters stay as they are.
-pub(super) fn stem(word: &str) -> String {
-    if word.bytes().all(|b| b.is_ascii_lowercase()) {
-        Stemmer::new(Algorithm::English).stem(word).into_owned()
-    } else {
-        word.to_owned()
-    }
-}
-
 /// The unit that starts `rest`, right after a number, and how many pieces it takes: `in`, `cu ft`.
 fn unit_after(rest: &[Piece]) -> Option<(String, usize)> {
-    let near = |piece: &&Piece| {
-        piece.kind == Kind::Word
-            && matches!(
-                piece.glue,
-                Glue::None | Glue::Hyphen | Glue::Space | Glue::Dot
-            )
-    };
+    let near = |piece: &&Piece| piece.kind == Kind::Word && piece.glue != Glue::Slash;
     let first = rest.first().filter(near)?;
     let power = match first.text.as_str() {
         "cu" | "cubic" => "cu",
@@ -130,8 +101,8 @@ fn times_after(rest: &[Piece]) -> Option<usize> {
     (matches!(sign.text.as_str(), "x" | "by") && number.kind == Kind::Number).then_some(skipped + 1)
 }
 
-/// Runs of items written in one go, as ranges; two items or more.
-pub(super) fn runs(items: &[Item]) -> Vec<std::ops::Range<usize>> {
+/// Runs of items written in one go; two items or more.
+pub(super) fn runs(items: &[Item]) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     let mut start = 0;
     for at in 1..=items.len() {
@@ -146,23 +117,39 @@ pub(super) fn runs(items: &[Item]) -> Vec<std::ops::Range<usize>> {
     out
 }
 
-/// A run as one term, when it is not too long: `lp123`; of letters only, its stem.
+/// Items as one term, unless it gets too long: `lp123`, `wifi`.
 pub(super) fn joined(items: &[Item]) -> Option<String> {
-    let length: usize = items.iter().map(|item| item.surface.len()).sum();
-    if length > MAX_WORD {
+    one_word(items.iter().map(|item| item.surface.as_str()))
+}
+
+/// Two neighbours as one term, a number with its unit: `drill` after `18 volts` is `18vdrill`.
+pub(super) fn pair(items: &[Item]) -> Option<String> {
+    if items.iter().any(|item| item.stop) {
         return None;
     }
-    let text: String = items.iter().map(|item| item.surface.as_str()).collect();
-    Some(stem(&text))
+    one_word(
+        items
+            .iter()
+            .map(|item| item.measure.as_deref().unwrap_or(&item.surface)),
+    )
+}
+
+fn one_word<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String> {
+    let text: String = parts.collect();
+    (text.len() <= MAX_WORD).then(|| singular(&text))
 }
 
 /// Every term under which `text` is indexed, with its position.
-pub(super) fn index_terms(text: &str) -> Vec<(usize, String)> {
+pub(super) fn terms(text: &str) -> Vec<(usize, String)> {
     let items = items(text);
     let mut out: Vec<(usize, String)> = Vec::with_capacity(items.len() * 2);
     for (position, item) in items.iter().enumerate() {
         if !item.stop {
             out.push((position, item.term.clone()));
+            let stem = stem(&item.surface);
+            if !item.number && stem != item.term {
+                out.push((position, stem_term(&stem)));
+            }
         }
         let more = item.measure.iter().chain(&item.size);
         out.extend(more.map(|term| (position, term.clone())));
@@ -174,17 +161,33 @@ pub(super) fn index_terms(text: &str) -> Vec<(usize, String)> {
     out
 }
 
+/// Neighbouring words written as one, with their positions. One list serves two ends: a product whose
+/// name has the query's words side by side is worth more than one that has them somewhere, and
+/// `firepit` finds `fire pit`.
+pub(super) fn pairs(text: &str) -> Vec<(usize, String)> {
+    let items = items(text);
+    let pairs = items.windows(2).enumerate();
+    pairs
+        .filter_map(|(at, two)| Some((at, pair(two)?)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::index_terms;
+    use super::{pairs, terms};
+
+    fn shown(terms: Vec<(usize, String)>) -> String {
+        let terms: Vec<String> = terms.into_iter().map(|(_, term)| term).collect();
+        terms.join(" ")
+    }
 
     #[test]
     fn what_is_indexed() {
         for (input, expected) in [
             ("", ""),
             ("the and of", ""),
-            ("Dishwashers", "dishwash"),
-            ("18-Volt battery", "18 18v batteri"),
+            ("Dishwashers", "dishwasher ~dishwash"),
+            ("18-Volt drill", "18 18v drill"),
             ("18v", "18 18v"),
             ("18 volts", "18 18v"),
             ("3/4 in. pipe", "0.75 0.75in pipe"),
@@ -199,11 +202,19 @@ mod tests {
             ("black/white", "black white"),
             ("T-shirts", "t tshirt shirt"),
         ] {
-            let terms: Vec<String> = index_terms(input)
-                .into_iter()
-                .map(|(_, term)| term)
-                .collect();
-            assert_eq!(terms.join(" "), expected, "{input:?}");
+            assert_eq!(shown(terms(input)), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn neighbours() {
+        for (input, expected) in [
+            ("lamp", ""),
+            ("Fire Pits", "firepit"),
+            ("box of nails", ""),
+            ("18 volt drill kit", "18vdrill drillkit"),
+        ] {
+            assert_eq!(shown(pairs(input)), expected, "{input:?}");
         }
     }
 }

@@ -1,24 +1,23 @@
 //! Writing the index.
 
 use super::KeywordError;
-use super::analysis::index_terms;
-use super::schema::{NAMES, ORDINAL, schema, text_fields};
+use super::analysis::{pairs, terms};
+use super::schema::{FIELDS, ORDINAL, schema, text_fields};
 use crate::store::StoredProduct;
 use std::path::Path;
 use tantivy::indexer::NoMergePolicy;
 use tantivy::schema::Field;
 use tantivy::tokenizer::{PreTokenizedString, Token};
-use tantivy::{Directory, Index, IndexWriter, TantivyDocument};
+use tantivy::{Directory, Index, IndexWriter, TantivyDocument, TantivyError};
 
-/// Bytes the writer gathers before it writes a segment. One thread: segments then hold products in
-/// the order they came, and the other core is free for embeddings.
+/// Bytes the writer gathers before it writes a segment. One thread: the other cores embed.
 const WRITER_MEMORY: usize = 64_000_000;
 
 /// Builds a keyword index in a folder. Memory is bounded; nothing can be opened before
 /// [`Builder::finish`].
 pub struct Builder {
     writer: IndexWriter,
-    fields: [Field; NAMES.len()],
+    fields: [Field; FIELDS],
     ordinal: Field,
 }
 
@@ -28,8 +27,8 @@ impl Builder {
     /// # Errors
     /// The folder cannot be written, or holds an index already.
     pub fn create(dir: &Path) -> Result<Self, KeywordError> {
-        std::fs::create_dir_all(dir).map_err(|e| KeywordError::io(dir, &e))?;
-        let wrap = |e| KeywordError::tantivy(dir, &e);
+        std::fs::create_dir_all(dir).map_err(|e| KeywordError::folder(dir, &e))?;
+        let wrap = |e| KeywordError::folder(dir, &e);
         let schema = schema();
         let index = Index::create_in_dir(dir, schema.clone()).map_err(wrap)?;
         let writer = index
@@ -47,53 +46,50 @@ impl Builder {
     /// Adds a product. Each ordinal once.
     pub fn add(&mut self, stored: &StoredProduct) -> Result<(), KeywordError> {
         let product = &stored.product;
-        let texts = [
-            &product.name,
-            &product.brand,
-            &product.category,
-            &product.description,
+        // In the order of the schema.
+        let texts: [Vec<(usize, String)>; FIELDS] = [
+            terms(&product.name),
+            terms(&product.brand),
+            terms(&product.category),
+            terms(&product.description),
+            pairs(&product.name),
         ];
         let mut document = TantivyDocument::default();
-        for (&field, text) in self.fields.iter().zip(texts) {
-            let tokens: Vec<Token> = index_terms(text)
-                .into_iter()
-                .map(|(position, text)| Token {
-                    position,
-                    text,
-                    ..Token::default()
-                })
-                .collect();
-            if !tokens.is_empty() {
-                document.add_pre_tokenized_text(
-                    field,
-                    PreTokenizedString {
-                        text: String::new(),
-                        tokens,
-                    },
-                );
-            }
+        for (&field, terms) in self.fields.iter().zip(texts) {
+            let token = |(position, text)| Token {
+                position,
+                text,
+                ..Token::default()
+            };
+            let text = PreTokenizedString {
+                text: String::new(),
+                tokens: terms.into_iter().map(token).collect(),
+            };
+            document.add_pre_tokenized_text(field, text);
         }
         document.add_u64(self.ordinal, u64::from(stored.ordinal.0));
-        self.writer
-            .add_document(document)
-            .map(|_| ())
-            .map_err(|e| KeywordError::Write(e.to_string()))
+        self.writer.add_document(document).map_err(write_error)?;
+        Ok(())
     }
 
     /// Writes everything, merges it into one segment and syncs it to disk.
     pub fn finish(mut self) -> Result<(), KeywordError> {
-        let wrap = |e: tantivy::TantivyError| KeywordError::Write(e.to_string());
-        self.writer.commit().map_err(wrap)?;
+        self.writer.commit().map_err(write_error)?;
         let index = self.writer.index().clone();
-        let segments = index.searchable_segment_ids().map_err(wrap)?;
+        let segments = index.searchable_segment_ids().map_err(write_error)?;
         if segments.len() > 1 {
-            self.writer.merge(&segments).wait().map_err(wrap)?;
-            self.writer.garbage_collect_files().wait().map_err(wrap)?;
+            self.writer.merge(&segments).wait().map_err(write_error)?;
+            self.writer
+                .garbage_collect_files()
+                .wait()
+                .map_err(write_error)?;
         }
-        self.writer.wait_merging_threads().map_err(wrap)?;
-        index
-            .directory()
-            .sync_directory()
-            .map_err(|e| KeywordError::Write(e.to_string()))
+        self.writer.wait_merging_threads().map_err(write_error)?;
+        let synced = index.directory().sync_directory();
+        synced.map_err(|e| KeywordError::Write(e.to_string()))
     }
+}
+
+fn write_error(error: TantivyError) -> KeywordError {
+    KeywordError::Write(error.to_string())
 }

@@ -1,17 +1,28 @@
 //! Keyword retrieval: BM25F over name, brand, category and description in a Tantivy index.
 //!
-//! Tantivy stores the dictionary, the postings and the field lengths; the query is never parsed (no
-//! syntax, so nothing to inject) and scoring is our own, because shop queries need what a sum of
-//! per-field BM25 scores does not give: see [`score`].
+//! Tantivy stores the dictionaries, the postings and the field lengths. The query is never parsed: it
+//! has no syntax, so there is nothing to inject. From its words a plan of concepts is made (with their
+//! forms, compounds and guesses at misspelt words), and scoring is our own, because shop queries need
+//! what a sum of per-field BM25 scores does not give.
+//!
+//! ```text
+//! text ─► pieces ─► items ─► terms ──────────► Builder ─► Tantivy
+//!          words,    units,   what is indexed                │
+//!          numbers   sizes                                   ▼
+//!                      └────► plan ─► question ─► score ─► candidates
+//!                             concepts  idf, cursors  BM25F
+//! ```
 
 mod analysis;
 mod build;
 mod index;
 mod pieces;
 mod plan;
+mod question;
 mod schema;
 mod score;
 mod units;
+mod words;
 
 pub use build::Builder;
 pub use index::KeywordIndex;
@@ -35,17 +46,10 @@ pub enum KeywordError {
 }
 
 impl KeywordError {
-    fn io(dir: &Path, error: &std::io::Error) -> Self {
+    fn folder(dir: &Path, why: &dyn std::fmt::Display) -> Self {
         Self::Folder {
             dir: dir.to_owned(),
-            why: error.to_string(),
-        }
-    }
-
-    fn tantivy(dir: &Path, error: &tantivy::TantivyError) -> Self {
-        Self::Folder {
-            dir: dir.to_owned(),
-            why: error.to_string(),
+            why: why.to_string(),
         }
     }
 }

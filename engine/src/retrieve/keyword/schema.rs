@@ -3,11 +3,18 @@
 use penstock_config::policy::FieldBoosts;
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 
-/// How many text fields there are.
-pub(super) const FIELDS: usize = 4;
+/// How many fields hold terms.
+pub(super) const FIELDS: usize = 5;
 
-/// Names of the text fields, in the order used everywhere here.
-pub(super) const NAMES: [&str; FIELDS] = ["name", "brand", "category", "description"];
+/// Names of the fields that hold terms, in the order used everywhere here. The last one holds
+/// neighbouring words of the name written as one, see [`super::analysis::pairs`].
+pub(super) const NAMES: [&str; FIELDS] = ["name", "brand", "category", "description", "pairs"];
+
+/// The place of the last one.
+pub(super) const PAIRS: usize = FIELDS - 1;
+
+/// The fields that misspelt words are corrected from: descriptions know too many words.
+pub(super) const VOCABULARY: std::ops::Range<usize> = 0..3;
 
 /// The column with the product's number.
 pub(super) const ORDINAL: &str = "ordinal";
@@ -29,7 +36,7 @@ pub(super) fn schema() -> Schema {
     builder.build()
 }
 
-/// The text fields of an index's schema, in the order of [`NAMES`].
+/// The fields of [`NAMES`] in an index's schema.
 pub(super) fn text_fields(schema: &Schema) -> tantivy::Result<[Field; FIELDS]> {
     let mut out = [Field::from_field_id(0); FIELDS];
     for (slot, name) in out.iter_mut().zip(NAMES) {
@@ -38,7 +45,7 @@ pub(super) fn text_fields(schema: &Schema) -> tantivy::Result<[Field; FIELDS]> {
     Ok(out)
 }
 
-/// The boosts in the order of [`NAMES`].
+/// The boosts of [`NAMES`]; pairs are of the name and count as it does.
 pub(super) fn boosts(of: &FieldBoosts) -> [f32; FIELDS] {
-    [of.name, of.brand, of.category, of.description]
+    [of.name, of.brand, of.category, of.description, of.name]
 }

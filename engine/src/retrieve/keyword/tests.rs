@@ -262,7 +262,7 @@ proptest! {
 
     #[test]
     fn every_term_is_of_a_size_that_can_be_indexed(text in any::<String>()) {
-        let terms = super::analysis::index_terms(&text);
+        let terms = super::analysis::terms(&text);
         prop_assert!(terms.iter().all(|(_, term)| !term.is_empty() && term.len() <= 128));
     }
 }
