@@ -3,13 +3,13 @@
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::server::Addresses;
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, Metrics, Spans};
 use crate::upstream::Pool;
 use penstock_config::bootstrap::Bootstrap;
 use penstock_config::clock::SharedClock;
 use penstock_config::watch::Watcher;
 use penstock_engine::serve::{Engine, EngineError};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Made once in `main`; every request holds a reference.
@@ -26,6 +26,8 @@ pub struct App {
     pub access_log: AccessLog,
     /// The latest decisions.
     pub decisions: Ring,
+    /// Where sampled decisions go as spans; `None`: nobody collects them.
+    pub spans: Option<Spans>,
     /// The shop's application.
     pub upstream: Arc<Pool>,
     /// Whether the process is on its way out.
@@ -36,47 +38,14 @@ pub struct App {
     pub started: Instant,
     /// Where this process listens, once it does.
     pub listening: OnceLock<Addresses>,
-    /// The engine, or why there is none yet.
-    pub engine: Arc<EngineSlot>,
-}
-
-/// Where the engine appears once it is open. Opening can take a while; passing requests through
-/// need not wait for it.
-#[derive(Default)]
-pub struct EngineSlot {
-    engine: OnceLock<Arc<Engine>>,
-    why_not: Mutex<String>,
-}
-
-impl EngineSlot {
-    /// The engine, or the error for whoever needs it now.
-    pub fn get(&self) -> Result<&Arc<Engine>, EngineError> {
-        self.engine.get().ok_or_else(|| {
-            let why = self.why_not.lock().unwrap_or_else(PoisonError::into_inner);
-            EngineError::NotReady(if why.is_empty() {
-                "still opening".into()
-            } else {
-                why.clone()
-            })
-        })
-    }
-
-    /// Puts the opened engine in place.
-    pub fn set(&self, engine: Arc<Engine>) {
-        // The first one stays; there is one opener.
-        let _ = self.engine.set(engine);
-    }
-
-    /// Notes why opening failed.
-    pub fn failed(&self, why: String) {
-        *self.why_not.lock().unwrap_or_else(PoisonError::into_inner) = why;
-    }
+    /// Search and recommendations.
+    pub engine: Arc<Engine>,
 }
 
 impl App {
     /// Whether a search would be answered.
     pub fn can_serve(&self) -> Result<(), EngineError> {
-        let status = self.engine.get()?.status();
+        let status = self.engine.status();
         if status.ready {
             Ok(())
         } else {

@@ -11,13 +11,11 @@ use crate::results;
 use crate::route::{self, Route};
 use crate::upstream;
 use async_trait::async_trait;
-use futures::FutureExt;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +25,12 @@ pub const KEEP_ALIVE_SECONDS: u64 = 75;
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 /// Silence after which an upgraded connection is closed.
 const UPGRADED_SILENCE: Duration = Duration::from_secs(3_600);
+/// The rest of an unwanted body that is read before the answer, and how long it may take.
+const SMALL_REST: usize = 64 << 10;
+const SMALL_REST_TIME: Duration = Duration::from_millis(500);
+/// How long, and for how many bytes, a refused request's body is read on.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 16 << 20;
 /// More header lines than this are refused.
 const MAX_HEADER_LINES: usize = 128;
 
@@ -42,8 +46,10 @@ impl Gateway {
     ) -> Option<Result<Reply, Problem>> {
         let app = &self.0;
         let began = app.clock.now();
-        if let Some(problem) = too_large(session.req_header(), app.settings.bounds.max_header_bytes)
-        {
+        let request = session.req_header();
+        let unfit =
+            too_large(request, app.settings.bounds.max_header_bytes).or_else(|| hostless(request));
+        if let Some(problem) = unfit {
             return Some(Err(problem));
         }
         let (path, query) = split_target(session.req_header().raw_path());
@@ -59,14 +65,7 @@ impl Gateway {
             // Said here and not where the peer is chosen: from here the connection stays open.
             return (!app.upstream.any_healthy()).then(|| Err(upstream::unavailable()));
         }
-        // A panic ends this request and nothing else.
-        let answer = AssertUnwindSafe(results::answer(app, session, ctx, route, &query));
-        Some(answer.catch_unwind().await.unwrap_or_else(|_| {
-            Err(Problem::new(
-                Kind::Internal,
-                "this is a bug; the trace id helps to find it",
-            ))
-        }))
+        Some(results::answer(app, session, ctx, route, &query).await)
     }
 }
 
@@ -99,6 +98,55 @@ fn too_large(request: &RequestHeader, max_bytes: usize) -> Option<Problem> {
         return None;
     };
     Some(Problem::new(Kind::HeadersTooLarge, detail))
+}
+
+/// RFC 9112, 3.2: a request of HTTP/1.1 without `Host` is answered with 400, whoever would get it.
+fn hostless(request: &RequestHeader) -> Option<Problem> {
+    let named = request.headers.contains_key(http::header::HOST)
+        || raw_target_authority(request.raw_path())
+            .authority()
+            .is_some();
+    (request.version == http::Version::HTTP_11 && !named).then(|| {
+        Problem::new(
+            Kind::BadRequest,
+            "the request has no Host header; HTTP/1.1 needs one",
+        )
+    })
+}
+
+/// Reads what is left of a body nobody wanted, if it is small: the connection can be kept then.
+async fn read_small_rest(session: &mut Session) {
+    if session.is_http2() || session.is_body_done() {
+        return;
+    }
+    let headers = &session.req_header().headers;
+    let announced = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    // A client that waits to be asked for its body shall not be asked.
+    let small = announced.is_some_and(|length| length <= SMALL_REST);
+    if small && !headers.contains_key(http::header::EXPECT) {
+        let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
+        let _ = tokio::time::timeout(SMALL_REST_TIME, rest).await;
+    }
+}
+
+/// Reads what is left of a refused request's body, within bounds: a connection that is closed on
+/// unread bytes is reset, and the client may never see why.
+async fn linger(session: &mut Session) {
+    if session.is_http2() || session.is_body_done() {
+        return;
+    }
+    let drain = async {
+        let mut read = 0;
+        while let Ok(Some(part)) = session.read_request_body().await {
+            read += part.len();
+            if read > LINGER_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER_TIME, drain).await;
 }
 
 #[async_trait]
@@ -137,6 +185,7 @@ impl ProxyHttp for Gateway {
             return Ok(false);
         };
         let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
+        read_small_rest(session).await;
         let began = self.0.clock.now();
         let written = respond::write(session, reply, &mut ctx.decision).await;
         ctx.decision.stage("respond", self.0.clock.now() - began);
@@ -144,6 +193,8 @@ impl ProxyHttp for Gateway {
             // The client is gone; there is nobody to tell.
             ctx.decision.error = Some(error.to_string());
             session.set_keepalive(None);
+        } else {
+            linger(session).await;
         }
         Ok(true)
     }
@@ -156,8 +207,10 @@ impl ProxyHttp for Gateway {
         let app = &self.0;
         let last = ctx.decision.upstream.as_ref().map(|used| used.address);
         let Some(member) = app.upstream.pick(last) else {
+            // After a failed attempt that was the last hope, the failure is the answer.
+            let status = if last.is_some() { 502 } else { 503 };
             return Err(Error::explain(
-                ErrorType::HTTPStatus(503),
+                ErrorType::HTTPStatus(status),
                 "no upstream server is healthy",
             ));
         };
@@ -311,7 +364,11 @@ impl ProxyHttp for Gateway {
         ctx.finish(session, app.clock.now());
         app.metrics.record(&ctx.decision);
         app.access_log.record(&ctx.decision);
-        app.decisions.push(Arc::new(ctx.decision.take()));
+        let decision = Arc::new(ctx.decision.take());
+        if let Some(spans) = &app.spans {
+            spans.record(&decision);
+        }
+        app.decisions.push(decision);
     }
 }
 
@@ -336,6 +393,28 @@ mod tests {
         check("http://shop.example/search?q=a", "/search", "q=a");
         check("http://shop.example", "", "");
         check("//search?q=a", "//search", "q=a");
+    }
+
+    #[test]
+    fn http_1_1_needs_a_host() {
+        let check = |target: &str, version: http::Version, host: Option<&str>, refused: bool| {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            request.set_version(version);
+            if let Some(host) = host {
+                request.append_header("host", host).unwrap();
+            }
+            assert_eq!(
+                hostless(&request).is_some(),
+                refused,
+                "{target} {version:?} {host:?}"
+            );
+        };
+        check("/a", http::Version::HTTP_11, None, true);
+        check("/a", http::Version::HTTP_11, Some("s"), false);
+        check("/a", http::Version::HTTP_11, Some(""), false);
+        check("http://s/a", http::Version::HTTP_11, None, false);
+        check("/a", http::Version::HTTP_10, None, false);
+        check("/a", http::Version::HTTP_2, None, false);
     }
 
     #[test]

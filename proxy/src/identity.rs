@@ -64,7 +64,7 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 }
 
 fn forwarded_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Via) {
-    let sources: [(Via, fn(&HeaderMap) -> Option<Hops>); 3] = [
+    let sources: [(Via, Reader); 3] = [
         (Via::XForwardedFor, x_forwarded_for),
         (Via::Forwarded, forwarded),
         (Via::XRealIp, x_real_ip),
@@ -82,6 +82,8 @@ fn forwarded_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (I
 
 /// Hops nearest first; `None` for one that cannot be read.
 type Hops = Vec<Option<IpAddr>>;
+/// Reads the hops of one header; `None` when there are none.
+type Reader = fn(&HeaderMap) -> Option<Hops>;
 
 /// The nearest hop that is not trusted; when reading stops before one is found, the farthest hop
 /// that was read.

@@ -29,16 +29,23 @@ enum Command {
         #[arg(long)]
         upgrade: bool,
     },
+    /// Check settings and policy files without running anything.
+    Check {
+        /// Files and policy folders; none: what `run` would start with here.
+        paths: Vec<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
+    let command = Cli::parse().command;
     if let Err(why) = run::check_cpu() {
         eprintln!("penstock: {why}");
         return ExitCode::FAILURE;
     }
     run::one_thread_per_search();
-    let done = match Cli::parse().command {
+    let done = match command {
         Command::Run { config, upgrade } => run::serve(config.as_deref(), upgrade),
+        Command::Check { paths } => return run::check(&paths),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

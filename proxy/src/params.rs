@@ -233,7 +233,7 @@ impl<'q> Given<'q> {
                 bad(
                     "fields",
                     format!(
-                        "there is no field {}; there are {}",
+                        "fields names {}, which no product has; there are {}",
                         quoted(name),
                         known.join(", ")
                     ),

@@ -81,7 +81,7 @@ problems! {
     /// The body has another type than the endpoint takes.
     UnsupportedMediaType "unsupported-media-type" 415 Client "The body has the wrong type",
     /// Some events break the schema; none was stored.
-    InvalidEvents "invalid-events" 422 Client "Some events are not valid; none was stored",
+    InvalidEvents "invalid-events" 400 Client "Some events are not valid; none was stored",
     /// The headers are larger than the bound.
     HeadersTooLarge "headers-too-large" 431 Client "The headers are too large",
     /// A bug. The handler panicked.

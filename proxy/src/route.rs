@@ -322,7 +322,7 @@ mod tests {
     fn refused_paths_say_why() {
         let check = |path: &str, why: &str| match get(path) {
             (Endpoint::Recommend, Err(Refused::Path(said))) => {
-                assert!(said.contains(why), "{path}: {said}")
+                assert!(said.contains(why), "{path}: {said}");
             }
             other => panic!("{path}: {other:?}"),
         };

@@ -1,19 +1,22 @@
 //! Starting: from the command line to a server that answers.
 
-use crate::app::{App, EngineSlot};
+use crate::app::App;
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::server;
-use crate::telemetry::{AccessLog, Metrics, logs};
+use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
 use crate::upstream::Pool;
 use anyhow::Context as _;
 use penstock_config::bootstrap::Bootstrap;
+use penstock_config::check::Report;
 use penstock_config::clock::{self, SharedClock};
 use penstock_config::policy::install_defaults;
+use penstock_config::problem::Problems;
 use penstock_config::watch::{WatchOptions, Watcher};
-use penstock_engine::serve::{Engine, EngineError, Options};
+use penstock_engine::serve::{Engine, Options};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,8 +24,8 @@ use std::time::Duration;
 const DECISIONS_KEPT: usize = 2_048;
 /// Read where no other settings file is named.
 const SETTINGS_FILE: &str = "penstock.toml";
-/// Between two attempts to open the engine.
-const ENGINE_RETRY: Duration = Duration::from_secs(5);
+/// How long an upgrade waits for its own catalogue.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The vector index is compiled for AVX2; without it the first search would be an illegal
 /// instruction.
@@ -65,7 +68,7 @@ pub fn one_thread_per_search() {
 
 /// `penstock run`.
 pub fn serve(config: Option<&Path>, upgrade: bool) -> anyhow::Result<()> {
-    let settings = settings(config)?;
+    let settings = load(config)?;
     logs::start(&settings.log);
     std::fs::create_dir_all(&settings.data_dir).with_context(|| {
         format!(
@@ -81,16 +84,65 @@ pub fn serve(config: Option<&Path>, upgrade: bool) -> anyhow::Result<()> {
     };
     let app = Arc::new(app(settings)?);
     count_panics(&app);
-    open_engine(&app, upgrade)?;
+    if upgrade {
+        wait_until_ready(&app)?;
+    }
     server::run(app, bound, upgrade)
 }
 
+/// An upgrade takes over when there is something to serve; until then, and if that never comes, the
+/// running process serves on.
+fn wait_until_ready(app: &App) -> anyhow::Result<()> {
+    let deadline = app.clock.now() + UPGRADE_PATIENCE;
+    while let Err(why) = app.can_serve() {
+        if app.clock.now() > deadline {
+            anyhow::bail!("not taking over: {why}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// `penstock check`: what is wrong, and whether there is anything.
+pub fn check(paths: &[PathBuf]) -> ExitCode {
+    let report = if paths.is_empty() {
+        check_own()
+    } else {
+        penstock_config::check::check(paths)
+    };
+    println!("{report}");
+    if report.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// What `penstock run` would start with here: settings, environment and the policy folder.
+fn check_own() -> Report {
+    let own = Report {
+        files: 1,
+        ..Report::default()
+    };
+    match load(None) {
+        Err(Problems(problems)) => Report { problems, ..own },
+        // Made with the defaults at the first start.
+        Ok(settings) if !settings.policy_dir.exists() => own,
+        Ok(settings) => {
+            let report = penstock_config::check::check(&[&settings.policy_dir]);
+            Report {
+                files: report.files + own.files,
+                ..report
+            }
+        }
+    }
+}
+
 /// The file at `config`, or `penstock.toml` where there is one, and the environment.
-pub fn settings(config: Option<&Path>) -> anyhow::Result<Bootstrap> {
+fn load(config: Option<&Path>) -> Result<Bootstrap, Problems> {
     let usual = Path::new(SETTINGS_FILE);
     let file = config.or_else(|| usual.is_file().then_some(usual));
-    let env = |name: &str| std::env::var(name).ok();
-    Bootstrap::load(file, &env).map_err(|problems| anyhow::anyhow!("{problems}"))
+    Bootstrap::load(file, &|name| std::env::var(name).ok())
 }
 
 fn app(settings: Bootstrap) -> anyhow::Result<App> {
@@ -101,81 +153,59 @@ fn app(settings: Bootstrap) -> anyhow::Result<App> {
         &settings.upstream.servers,
         metrics.upstream_healthy.clone(),
     ));
-    let engine = Arc::new(EngineSlot::default());
+    let (policies, engine) = watch_and_open(&settings, clock.clone())?;
     Ok(App {
-        policies: watch(&settings, &engine, clock.clone())?,
+        policies,
         started: clock.now(),
         clock,
+        spans: Spans::from_env(&metrics)?,
+        sample_ratio: spans::sample_ratio(),
         metrics,
         access_log,
         decisions: Ring::new(DECISIONS_KEPT),
         upstream,
         drain: Arc::new(Drain::default()),
-        sample_ratio: 1.0,
         listening: OnceLock::new(),
         engine,
         settings,
     })
 }
 
-/// Puts the policy folder in force, from now on. One that does not exist is made with the files a
-/// new install starts from.
-fn watch(
+/// Puts the policy folder in force and opens the engine under it. A folder that does not exist is
+/// made with the files a new install starts from. The engine loads its catalogue by itself, so
+/// passing requests through need not wait for it; a store that cannot be opened ends the start.
+fn watch_and_open(
     settings: &Bootstrap,
-    engine: &Arc<EngineSlot>,
     clock: SharedClock,
-) -> anyhow::Result<Watcher> {
+) -> anyhow::Result<(Watcher, Arc<Engine>)> {
     let dir = &settings.policy_dir;
     if !dir.exists() {
         install_defaults(dir)
             .with_context(|| format!("cannot make the policy folder {}", dir.display()))?;
     }
-    let engine = engine.clone();
+    let opened: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+    let tell = opened.clone();
     let options = WatchOptions {
         instance: settings.instance.clone(),
         on_accepted: Some(Arc::new(move |policy| {
-            if let Ok(engine) = engine.get() {
+            if let Some(engine) = tell.get() {
                 engine.policy_changed(policy.clone());
             }
         })),
         ..WatchOptions::default()
     };
-    Watcher::start(dir, options, clock).map_err(|problems| anyhow::anyhow!("{problems}"))
-}
-
-/// Passing requests through need not wait for the catalogue, so the engine opens beside. In an
-/// upgrade the old process serves meanwhile, and goes on doing so if opening fails.
-fn open_engine(app: &Arc<App>, upgrade: bool) -> anyhow::Result<()> {
-    if upgrade {
-        engine(app)?;
-        return Ok(());
-    }
-    let app = app.clone();
-    std::thread::Builder::new()
-        .name("open-engine".into())
-        .spawn(move || {
-            while let Err(error) = engine(&app) {
-                tracing::error!(%error, "the engine cannot be opened; trying again");
-                app.engine.failed(error.to_string());
-                std::thread::sleep(ENGINE_RETRY);
-            }
-        })?;
-    Ok(())
-}
-
-fn engine(app: &App) -> Result<(), EngineError> {
-    let settings = &app.settings;
+    let policies = Watcher::start(dir, options, clock.clone())?;
     let options = Options {
         data_dir: settings.data_dir.clone(),
         embedding_model: settings.embedding_model.clone(),
         workers: settings.workers,
-        clock: app.clock.clone(),
+        clock,
     };
-    let engine = Engine::open(options, app.policies.current())?;
-    app.engine.set(engine.clone());
-    // Accepted while the engine was not there to be told.
-    engine.policy_changed(app.policies.current());
-    Ok(())
+    let engine = Engine::open(options, policies.current())?;
+    let _ = opened.set(engine.clone());
+    // Told of what was accepted before there was anybody to tell.
+    engine.policy_changed(policies.current());
+    Ok((policies, engine))
 }
 
 /// A panic in a request ends that request; it is counted and written down, once.

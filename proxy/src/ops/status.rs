@@ -5,10 +5,6 @@ use serde_json::{Value, json};
 
 /// The status page's content.
 pub(super) fn of(app: &App) -> Value {
-    let engine = match app.engine.get() {
-        Ok(engine) => serde_json::to_value(engine.status()).unwrap_or_default(),
-        Err(why) => json!({ "ready": false, "notes": [why.to_string()] }),
-    };
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": app.settings.instance,
@@ -18,7 +14,7 @@ pub(super) fn of(app: &App) -> Value {
         "connections": app.drain.connections(),
         "listen": app.listening.get(),
         "policy": app.policies.status(),
-        "engine": engine,
+        "engine": app.engine.status(),
         "upstream": app.upstream.status(),
     })
 }
@@ -38,11 +34,7 @@ pub(super) fn refresh(app: &App) {
     metrics
         .policy_rejected
         .set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
-    let Ok(engine) = app.engine.get() else {
-        metrics.engine_ready.set(0);
-        return;
-    };
-    let status = engine.status();
+    let status = app.engine.status();
     metrics.engine_ready.set(i64::from(status.ready));
     metrics.engine_products.set(status.products as i64);
     metrics

@@ -126,7 +126,7 @@ fn refusals_name_the_parameter_and_help() {
     check(
         "q=a&fields=name,colour",
         "fields",
-        "no field \"colour\"; there are name",
+        "names \"colour\", which no product has; there are name",
     );
     check(
         &format!("q=a&user_id={}", "x".repeat(257)),

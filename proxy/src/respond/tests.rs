@@ -59,7 +59,12 @@ fn every_error_has_its_status() {
         detail: "q is missing".into(),
     };
     check(q.into(), 400, "bad-parameter", "");
-    check(Refused::Path("the id cannot be read".into()).into(), 400, "bad-path", "");
+    check(
+        Refused::Path("the id cannot be read".into()).into(),
+        400,
+        "bad-path",
+        "",
+    );
     check(
         EngineError::BadAsk("no terms".into()).into(),
         400,

@@ -8,10 +8,12 @@ use crate::decision::micros;
 use crate::params;
 use crate::respond::{Kind, Problem, Reply};
 use crate::route::Route;
+use futures::FutureExt;
 use penstock_engine::serve::{Answer, EngineError};
 use pingora::proxy::Session;
 use serde_json::json;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// How long an answer may take before it is given up: the engine keeps its own deadline, of which
@@ -20,8 +22,33 @@ const PATIENCE: u32 = 10;
 /// Writing events waits for the disk.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers a request to one of our endpoints.
+/// Answers a request to one of our endpoints. A panic ends this request and nothing else.
 pub async fn answer(
+    app: &App,
+    session: &mut Session,
+    ctx: &mut Context,
+    route: Route,
+    query: &[u8],
+) -> Result<Reply, Problem> {
+    guarded(dispatch(app, session, ctx, route, query)).await
+}
+
+async fn guarded(answer: impl Future<Output = Result<Reply, Problem>>) -> Result<Reply, Problem> {
+    // What the answer was made from is not used again but for the record, which is never half
+    // written: stages are added whole.
+    let bug = |_| {
+        Err(Problem::new(
+            Kind::Internal,
+            "this is a bug; the trace id helps to find it",
+        ))
+    };
+    AssertUnwindSafe(answer)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(bug)
+}
+
+async fn dispatch(
     app: &App,
     session: &mut Session,
     ctx: &mut Context,
@@ -104,7 +131,7 @@ where
     F: Future<Output = Result<T, EngineError>>,
 {
     let began = app.clock.now();
-    let answer = tokio::time::timeout(patience, ask(app.engine.get()?)).await;
+    let answer = tokio::time::timeout(patience, ask(&app.engine)).await;
     let took = app.clock.now() - began;
     ctx.decision.stage("engine", took);
     match answer {
@@ -117,5 +144,17 @@ where
             )
             .retry_after(Duration::from_secs(1)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_of_this_request() {
+        let broken = guarded(async { panic!("on purpose") }).await;
+        assert_eq!(broken.unwrap_err().kind, Kind::Internal);
+        assert!(guarded(async { Ok(Reply::options("GET")) }).await.is_ok());
     }
 }

@@ -3,6 +3,9 @@
 //! Pingora's own timeouts restart with every byte, and while it looks for HTTP/2's preface it has
 //! none: a client that sends a byte a minute would hold its place for ever. Here every connection
 //! has a deadline by which the headers of its next request must be complete.
+//!
+//! Pingora also waits for as many bytes as the preface has before it takes a connection for
+//! HTTP/1, which `OPTIONS / HTTP/1.0` of a health check never sends. Here three bytes decide.
 
 use crate::app::App;
 use crate::gateway::{Gateway, KEEP_ALIVE_SECONDS};
@@ -61,15 +64,45 @@ pub fn request_has_begun() {
 
 /// All connections to the public listeners.
 pub struct Door {
+    /// HTTP/1, and over TLS what ALPN says.
     front: Arc<Front>,
+    /// Without TLS, for those who begin as HTTP/2 does.
+    h2c: Arc<Front>,
     app: Arc<App>,
 }
 
 impl Door {
     /// Around the proxy.
-    pub fn new(front: Arc<Front>, app: Arc<App>) -> Self {
-        Self { front, app }
+    pub fn new(proxy: HttpProxy<Gateway>, app: Arc<App>) -> Self {
+        let proxy = Arc::new(proxy);
+        Self {
+            front: Arc::new(Front::new(proxy.clone(), false)),
+            h2c: Arc::new(Front::new(proxy, true)),
+            app,
+        }
     }
+
+    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let tls = stream.get_ssl_digest().is_some();
+        let front = if !tls && begins_like_http2(&mut stream).await? {
+            &self.h2c
+        } else {
+            &self.front
+        };
+        front.process_new(stream, shutdown).await
+    }
+}
+
+/// Whether the first bytes can be those of HTTP/2's preface (`PRI * HTTP/2.0`); they stay to be
+/// read. No method of HTTP/1 is read further than its end: `P` has to be looked at again because of
+/// `PUT`, and no request is shorter than three bytes. `None`: nobody is there any more.
+async fn begins_like_http2(stream: &mut Stream) -> Option<bool> {
+    let mut first = [0; 1];
+    if !stream.try_peek(&mut first).await.ok()? || first != *b"P" {
+        return Some(false);
+    }
+    let mut three = [0; 3];
+    Some(stream.try_peek(&mut three).await.ok()? && three == *b"PRI")
 }
 
 #[async_trait]
@@ -81,7 +114,6 @@ impl ServerApp for Door {
     ) -> Option<Stream> {
         let app = &self.app;
         let _open = app.drain.connection();
-        app.metrics.connections.set(app.drain.connections() as i64);
         let now = app.clock.now();
         let patience = app.settings.bounds.header_timeout;
         let wait = Arc::new(Wait {
@@ -89,7 +121,7 @@ impl ServerApp for Door {
             deadline: AtomicU64::new(0),
         });
         wait.until(now, patience);
-        let served = WAIT.scope(wait.clone(), self.front.process_new(stream, shutdown));
+        let served = WAIT.scope(wait.clone(), self.serve(stream, shutdown));
         tokio::pin!(served);
         loop {
             let left = wait.left(app.clock.now());
@@ -108,6 +140,7 @@ impl ServerApp for Door {
     }
 
     async fn cleanup(&self) {
+        // Both fronts share one proxy.
         ServerApp::cleanup(self.front.as_ref()).await;
     }
 }
@@ -115,14 +148,15 @@ impl ServerApp for Door {
 /// The proxy, with a note of when it waits for a request.
 pub struct Front {
     proxy: Arc<HttpProxy<Gateway>>,
+    options: HttpServerOptions,
 }
 
 impl Front {
-    /// Around Pingora's proxy.
-    pub fn new(proxy: HttpProxy<Gateway>) -> Self {
-        Self {
-            proxy: Arc::new(proxy),
-        }
+    fn new(proxy: Arc<HttpProxy<Gateway>>, h2c: bool) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2c = h2c;
+        options.h2_idle_timeout = Some(Duration::from_secs(KEEP_ALIVE_SECONDS));
+        Self { proxy, options }
     }
 }
 
@@ -153,7 +187,7 @@ impl HttpServerApp for Front {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options()
+        Some(&self.options)
     }
 
     async fn http_cleanup(&self) {

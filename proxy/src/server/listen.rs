@@ -206,3 +206,60 @@ impl<A: ServerApp + Send + Sync + 'static> PingoraService for Listening<A> {
         PingoraService::listen_addresses(&self.service)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(env: &[(&str, &str)]) -> Bootstrap {
+        let value = |name: &str| {
+            let found = env.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Bootstrap::parse("penstock.toml", b"", &value).unwrap()
+    }
+
+    #[test]
+    fn port_zero_becomes_a_port_and_a_taken_one_an_error() {
+        let free = [
+            ("PENSTOCK_LISTEN", "127.0.0.1:0"),
+            ("PENSTOCK_OPS_LISTEN", "127.0.0.1:0"),
+        ];
+        let bound = bind(&settings(&free)).unwrap();
+        assert_ne!(bound.addresses.public.port(), 0);
+        assert_ne!(bound.addresses.public, bound.addresses.ops);
+        let taken = bound.addresses.public.to_string();
+        let again = [("PENSTOCK_LISTEN", taken.as_str()), free[1]];
+        let error = format!("{:#}", bind(&settings(&again)).err().unwrap());
+        assert!(
+            error.contains(&taken) && error.contains("in use"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_upgrade_finds_the_ports_that_were_left_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_str().unwrap();
+        let env = [
+            ("PENSTOCK_LISTEN", "127.0.0.1:0"),
+            ("PENSTOCK_OPS_LISTEN", "127.0.0.1:7"),
+            ("PENSTOCK_DATA_DIR", data),
+        ];
+        let error = format!("{:#}", inherit(&settings(&env)).err().unwrap());
+        assert!(error.contains("penstock.addr"), "{error}");
+        let old = Addresses {
+            pid: 1,
+            public: "127.0.0.1:4711".parse().unwrap(),
+            tls: None,
+            ops: "127.0.0.1:4712".parse().unwrap(),
+        };
+        old.write_down(folder.path()).unwrap();
+        let found = inherit(&settings(&env)).unwrap().addresses;
+        assert_eq!(found.public, old.public);
+        assert_eq!(found.ops.port(), 7, "what is configured stands");
+        std::fs::write(folder.path().join(ADDRESS_FILE), "{").unwrap();
+        let error = format!("{:#}", inherit(&settings(&env)).err().unwrap());
+        assert!(error.contains("damaged"), "{error}");
+    }
+}

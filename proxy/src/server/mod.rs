@@ -10,9 +10,8 @@ use crate::app::App;
 use crate::gateway::Gateway;
 use crate::ops::Ops;
 use crate::upstream::Prober;
-use door::{Door, Front};
+use door::Door;
 use listen::{Listening, Until};
-use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::tls::TlsSettings;
 use pingora::prelude::Opt;
@@ -23,7 +22,6 @@ use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Idle connections kept to all upstream servers together.
 const UPSTREAM_POOL: usize = 512;
@@ -34,13 +32,16 @@ const MAX_ATTEMPTS: usize = 6;
 
 /// Serves until a signal says otherwise; then drains and ends the process.
 pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
+    check_certificates()?;
     let conf = conf(&app)?;
     let opt = Opt {
         upgrade,
         ..Opt::default()
     };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
-    // With `upgrade`: waits for the running process to hand its sockets over.
+    if upgrade {
+        tracing::info!("waiting for the sockets of the running process: send it SIGQUIT");
+    }
     server.bootstrap();
 
     bound.addresses.write_down(&app.settings.data_dir)?;
@@ -77,13 +78,8 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
 
 fn front(app: &Arc<App>, conf: &Arc<ServerConf>) -> Door {
     let mut proxy = HttpProxy::new(Gateway(app.clone()), conf.clone());
-    let mut options = HttpServerOptions::default();
-    // HTTP/2 without TLS for those who begin with its preface; everybody else gets HTTP/1.1.
-    options.h2c = true;
-    options.h2_idle_timeout = Some(Duration::from_secs(crate::gateway::KEEP_ALIVE_SECONDS));
-    proxy.server_options = Some(options);
     proxy.handle_init_modules();
-    Door::new(Arc::new(Front::new(proxy)), app.clone())
+    Door::new(proxy, app.clone())
 }
 
 fn conf(app: &App) -> anyhow::Result<ServerConf> {
@@ -124,6 +120,19 @@ fn upgrade_socket(data_dir: &Path) -> anyhow::Result<String> {
         })
 }
 
+/// Pingora panics when the certificates it shall trust cannot be read.
+fn check_certificates() -> anyhow::Result<()> {
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        if let Some(path) = std::env::var_os(name).filter(|path| !Path::new(path).exists()) {
+            anyhow::bail!(
+                "{name} names {}, which does not exist",
+                Path::new(&path).display()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Pingora panics on a certificate it cannot use, after the sockets are open; so it is tried first.
 fn tls_settings(cert: &Path, key: &Path) -> anyhow::Result<TlsSettings> {
     let load = || {
@@ -142,4 +151,47 @@ fn tls_settings(cert: &Path, key: &Path) -> anyhow::Result<TlsSettings> {
         );
     }
     load().ok_or_else(|| anyhow::anyhow!("TLS: {} changed while it was read", cert.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_upgrade_socket_fits_into_its_address() {
+        assert_eq!(
+            upgrade_socket(Path::new("data")).unwrap(),
+            "data/upgrade.sock"
+        );
+        let deep = "x".repeat(100);
+        let error = upgrade_socket(Path::new(&deep)).unwrap_err().to_string();
+        assert!(
+            error.contains("too long") && error.contains(&deep),
+            "{error}"
+        );
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            upgrade_socket(&here.join("y".repeat(90))).unwrap(),
+            format!("{}/upgrade.sock", "y".repeat(90))
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_is_none_is_an_error_and_no_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
+        for content in [
+            "",
+            "nonsense",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
+            std::fs::write(&cert, content).unwrap();
+            std::fs::write(&key, content).unwrap();
+            let error = tls_settings(&cert, &key).err().unwrap().to_string();
+            assert!(error.contains("cert.pem"), "{error}");
+        }
+    }
 }

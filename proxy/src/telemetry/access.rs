@@ -6,7 +6,7 @@
 use crate::decision::Decision;
 use prometheus::IntCounter;
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// Lines waiting for the writer: at a kilobyte each, some 8 MB.
@@ -86,10 +86,7 @@ fn write_lines(lines: &Receiver<Message>, out: impl Write) {
             if written.is_err() {
                 return;
             }
-            next = match lines.try_recv() {
-                Ok(message) => Some(message),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = lines.try_recv().ok();
         }
         if out.flush().is_err() {
             return;

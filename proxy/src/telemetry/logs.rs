@@ -10,7 +10,9 @@ pub fn start(directives: &str) {
     let quiet = ["pingora_core", "pingora_proxy", "pingora_pool", "h2"]
         .into_iter()
         .filter(|module| !directives.contains(module))
-        .filter_map(|module| format!("{module}=off").parse().ok());
+        .filter_map(|module| format!("{module}=off").parse().ok())
+        // Why the process ends: no sockets handed over, a service that cannot start.
+        .chain("pingora_core::server=error".parse().ok());
     let mut filter = EnvFilter::builder().parse_lossy(directives);
     for directive in quiet {
         filter = filter.add_directive(directive);

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// Access log lines that found the queue full.
     pub access_log_dropped: IntCounter,
+    /// Spans that could not be queued or delivered.
+    pub spans_dropped: IntCounter,
     /// Attempts per server and outcome.
     pub upstream_attempts: IntCounterVec,
     /// From being asked to the header of the response, per server.
@@ -103,6 +105,10 @@ impl Metrics {
             access_log_dropped: r.counter(
                 "penstock_access_log_dropped_total",
                 "Access log lines that found the queue full",
+            )?,
+            spans_dropped: r.counter(
+                "penstock_spans_dropped_total",
+                "Spans that could not be queued or delivered",
             )?,
             upstream_attempts: r.counters(
                 "penstock_upstream_attempts_total",

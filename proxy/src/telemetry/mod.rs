@@ -5,7 +5,9 @@ pub mod access;
 pub mod logs;
 pub mod metrics;
 mod process;
+pub mod spans;
 pub mod traceparent;
 
 pub use access::AccessLog;
 pub use metrics::Metrics;
+pub use spans::Spans;

@@ -10,6 +10,10 @@ pub fn problem_of(error: &Error) -> Option<Problem> {
     let problem = |kind, detail: &str| Some(Problem::new(kind, detail));
     match (error.esource(), error.etype()) {
         (_, E::HTTPStatus(503)) => Some(unavailable()),
+        (_, E::HTTPStatus(502)) => problem(
+            Kind::UpstreamFailed,
+            "the application failed, and no other server of it is healthy",
+        ),
         (ErrorSource::Upstream, E::ConnectTimedout | E::TLSHandshakeTimedout) => problem(
             Kind::UpstreamTimeout,
             "no connection to the application could be made in time",
@@ -53,7 +57,7 @@ pub fn problem_of(error: &Error) -> Option<Problem> {
         ),
         (ErrorSource::Downstream, _) => problem(
             Kind::BadRequest,
-            "the request's headers contradict the protocol",
+            "its headers or the framing of its body break the rules of HTTP",
         ),
         (ErrorSource::Internal | ErrorSource::Unset, _) => problem(
             Kind::Internal,
@@ -102,5 +106,6 @@ mod tests {
         check(down, ErrorType::InvalidHTTPHeader, Some(400));
         check(inside, ErrorType::InternalError, Some(500));
         check(inside, ErrorType::HTTPStatus(503), Some(503));
+        check(inside, ErrorType::HTTPStatus(502), Some(502));
     }
 }

@@ -73,7 +73,7 @@ async fn look_up(pool: &Pool) {
         match tokio::net::lookup_host((server.host.as_str(), server.port)).await {
             Ok(addresses) => pool.resolved(&server, &addresses.collect::<Vec<SocketAddr>>()),
             Err(error) => {
-                tracing::warn!(%server, %error, "the upstream server's name cannot be looked up")
+                tracing::warn!(%server, %error, "the upstream server's name cannot be looked up");
             }
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn parse(body: &[u8], now: i64) -> Result<Vec<Event>, Problem> {
     for (index, item) in items.iter().enumerate() {
         let before = faults.count;
         let event = event(item, now, &mut |field, message| {
-            faults.add(index, field, message)
+            faults.add(index, field, message);
         });
         if faults.count == before {
             events.extend(event);

@@ -78,19 +78,19 @@ fn every_fault_is_named() {
     let good = json!({"user_id": "u", "product_id": "p", "event_type": "view"});
     check(
         json!({}),
-        422,
+        400,
         &[
             (0, "user_id", "missing"),
             (0, "product_id", "missing"),
             (0, "event_type", "missing"),
         ],
     );
-    check(json!([good, 7]), 422, &[(1, "", "not a number")]);
-    check(json!("x"), 422, &[(0, "", "not a string")]);
-    check(json!(null), 422, &[(0, "", "not null")]);
+    check(json!([good, 7]), 400, &[(1, "", "not a number")]);
+    check(json!("x"), 400, &[(0, "", "not a string")]);
+    check(json!(null), 400, &[(0, "", "not null")]);
     check(
         json!([good, {"user_id": 7, "product_id": " ", "event_type": "buy"}]),
-        422,
+        400,
         &[
             (1, "user_id", "must be a string, not a number"),
             (1, "product_id", "is empty"),
@@ -99,7 +99,7 @@ fn every_fault_is_named() {
     );
     check(
         json!({"user_id": "u", "product_id": "x".repeat(257), "event_type": "view", "event_id": "", "source": "s".repeat(65), "timestamp": "soon"}),
-        422,
+        400,
         &[
             (0, "product_id", "257 bytes"),
             (0, "timestamp", "RFC 3339"),
@@ -107,7 +107,7 @@ fn every_fault_is_named() {
             (0, "event_id", "is empty"),
         ],
     );
-    check(json!([]), 422, &[]);
+    check(json!([]), 400, &[]);
     check(json!(vec![good; MAX_EVENTS + 1]), 413, &[]);
     let bad: Vec<_> = (0..MAX_EVENTS).map(|_| json!(1)).collect();
     let problem = parsed(&json!(bad)).unwrap_err();
