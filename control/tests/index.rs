@@ -209,3 +209,25 @@ fn killed_at_any_moment_it_leaves_what_was_in_force() {
         "CURRENT, the lock and three versions: {left:?}"
     );
 }
+
+/// A file size limit stands in for a full disk: writing fails in the middle of a file.
+#[test]
+fn a_full_disk_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    import(folder.path(), 0, 2_000);
+    assert!(index(folder.path(), &[]).output().unwrap().status.success());
+    let before = in_force(folder.path());
+    import(folder.path(), 2_000, 2_001);
+    // The largest file, the vectors, has a megabyte; half of that is written (blocks of 512 bytes).
+    let limited = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" index --data-dir \"$1\"";
+    let output = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_penstock-control")])
+        .arg(folder.path())
+        .env_remove("PENSTOCK_EMBEDDING_MODEL")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("File too large"), "{}", said(&output));
+    assert_eq!(in_force(folder.path()), before);
+    assert!(entries(folder.path()).iter().all(|name| !name.starts_with(".building")));
+}

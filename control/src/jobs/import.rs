@@ -147,8 +147,11 @@ fn find(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, Usage> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| {
-            let name = path.file_name().and_then(|n| n.to_str());
-            let named = name.is_some_and(|n| n.split('.').next() == Some(stem));
+            let name = path.file_name().and_then(|name| name.to_str());
+            let named = name.is_some_and(|name| {
+                let name = name.strip_suffix(".gz").unwrap_or(name);
+                name.split_once('.').is_some_and(|(first, rest)| first == stem && !rest.contains('.'))
+            });
             named && Format::of_name(path).is_some()
         })
         .collect();

@@ -96,3 +96,33 @@ impl VectorIndex for Exact {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Exact, VectorError, VectorIndex};
+
+    #[test]
+    fn what_was_written_is_read_and_what_does_not_fit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vectors.f32");
+        let vectors = Exact::new(2, vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8]).unwrap();
+        vectors.write(&path).unwrap();
+        assert_eq!(Exact::read(&path, 2), Ok(vectors.clone()));
+        let found = vectors.search(&[0.0, 1.0], 2, None).unwrap();
+        assert_eq!(found.iter().map(|hit| hit.position).collect::<Vec<_>>(), [1, 2]);
+
+        let check = |bytes: &[u8], dims, expected: &str| {
+            std::fs::write(&path, bytes).unwrap();
+            let refused = Exact::read(&path, dims).unwrap_err().to_string();
+            assert!(refused.contains(expected), "{refused}");
+        };
+        check(&[0; 23], 2, "in the middle of a number");
+        check(&[0; 24], 5, "6 numbers");
+        check(&[0; 24], 0, "6 numbers");
+        check(&f32::NAN.to_le_bytes(), 1, "not finite");
+        assert!(Exact::read(&folder.path().join("none"), 2).is_err());
+        assert_eq!(vectors.search(&[f32::NAN, 0.0], 1, None), Err(VectorError::NotFinite));
+        assert!(vectors.search(&[1.0], 1, None).is_err());
+        assert!(vectors.copy(3, &mut [0.0; 2]).is_err() && vectors.copy(0, &mut [0.0; 3]).is_err());
+    }
+}

@@ -223,9 +223,16 @@ impl Positions {
     /// The positions of vectors with an owner that is allowed.
     pub fn of(allowed: &Allowed, owners: &Owners) -> Self {
         let mut bits = vec![0_u8; owners.vectors().div_ceil(8)];
-        for (ordinal, position) in owners.ordinals.iter().zip(&owners.positions) {
-            let bit = u8::from(allowed.contains(Ordinal(*ordinal)));
-            bits[*position as usize / 8] |= bit << (position % 8);
+        let mut set = |position: u32, bit: u8| bits[position as usize / 8] |= bit << (position % 8);
+        // Looking up a few is cheaper than testing all.
+        if allowed.len() < owners.products() / 16 {
+            for position in allowed.iter().filter_map(|ordinal| owners.position(ordinal)) {
+                set(position, 1);
+            }
+        } else {
+            for (ordinal, position) in owners.ordinals.iter().zip(&owners.positions) {
+                set(*position, u8::from(allowed.contains(Ordinal(*ordinal))));
+            }
         }
         let count = bits.iter().map(|bits| bits.count_ones() as usize).sum();
         Self { bits, count }
@@ -258,5 +265,84 @@ impl Positions {
     /// Bit `p % 8` of byte `p / 8`.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Best, Hit, Ordinal, Owners, Positions, dot};
+    use crate::retrieve::Allowed;
+
+    #[test]
+    fn the_best_are_those_of_a_full_sort() {
+        // Falling, rising, with ties, shuffled.
+        let orders: [fn(u32) -> f32; 4] = [
+            |n| -(n as f32),
+            |n| n as f32,
+            |n| (n / 10) as f32,
+            |n| ((n * 7_919) % 1_009) as f32,
+        ];
+        for (order, k) in orders.iter().flat_map(|order| [0, 1, 7, 100, 500].map(|k| (order, k))) {
+            let hits = (0..300).map(|position| Hit { position, similarity: order(position) });
+            let mut sorted: Vec<Hit> = hits.clone().collect();
+            sorted.sort_by(Hit::order);
+            sorted.truncate(k);
+            let mut best = Best::new(k);
+            hits.for_each(|hit| best.offer(hit.position, hit.similarity));
+            assert_eq!(best.into_sorted(), sorted, "{k}");
+        }
+    }
+
+    #[test]
+    fn owners_are_found_both_ways_or_refused() {
+        let owners = Owners::new(vec![2, 5, 9, 40], vec![1, 0, 1, 2], 3).unwrap();
+        assert_eq!((owners.products(), owners.vectors()), (4, 3));
+        let at = |position| owners.at(position).map(|ordinal| ordinal.0).collect::<Vec<_>>();
+        assert_eq!([at(0), at(1), at(2), at(3)], [vec![5], vec![2, 9], vec![40], vec![]]);
+        let positions = [2, 5, 9, 40, 3].map(|ordinal| owners.position(Ordinal(ordinal)));
+        assert_eq!(positions, [Some(1), Some(0), Some(1), Some(2), None]);
+
+        let refused = |ordinals: &[u32], positions: &[u32], vectors| {
+            assert_eq!(Owners::new(ordinals.into(), positions.into(), vectors), None);
+        };
+        refused(&[2, 2], &[0, 1], 2);
+        refused(&[3, 2], &[0, 1], 2);
+        refused(&[1, 2], &[0], 1);
+        refused(&[1, 2], &[0, 2], 2);
+        refused(&[1, 2], &[0, 0], 2);
+        refused(&[], &[], 1);
+        assert!(Owners::new(vec![], vec![], 0).is_some());
+    }
+
+    #[test]
+    fn a_filter_on_products_is_one_on_vectors() {
+        // Products 0, 3, 6, …; the last two of every five share a vector.
+        let ordinals: Vec<u32> = (0..500).map(|n| n * 3).collect();
+        let positions: Vec<u32> = (0..500).map(|n| n / 5 * 4 + (n % 5).min(3)).collect();
+        let owners = Owners::new(ordinals, positions, 400).unwrap();
+        let check = |kept: fn(u32) -> bool| {
+            let allowed = Allowed::from_ordinals((0..2_000).filter(|n| kept(*n)).map(Ordinal));
+            let found = Positions::of(&allowed, &owners);
+            let expected: Vec<u32> = (0..400)
+                .filter(|position| owners.at(*position).any(|ordinal| kept(ordinal.0)))
+                .collect();
+            assert!(found.iter().eq(expected.iter().copied()));
+            assert_eq!((found.len(), found.is_empty()), (expected.len(), expected.is_empty()));
+        };
+        check(|_| true);
+        check(|_| false);
+        check(|n| n % 2 == 0);
+        check(|n| n > 1_490 || n == 9);
+        check(|n| n == 12);
+        check(|n| n == 1);
+    }
+
+    #[test]
+    fn products_of_any_length_are_summed_whole() {
+        for count in [0, 1, 7, 8, 9, 16, 31] {
+            let a: Vec<f32> = (0..count).map(|n| n as f32).collect();
+            let expected: f32 = a.iter().map(|x| x * 2.0).sum();
+            assert_eq!(dot(&a, &vec![2.0; count]), expected, "{count}");
+        }
     }
 }

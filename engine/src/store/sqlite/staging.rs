@@ -6,6 +6,7 @@
 use super::file::{folder_of, lock, unavailable};
 use crate::store::StoreError;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,14 +25,19 @@ impl Staging {
     pub(super) fn create(store: &Path) -> Result<Self, StoreError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let _guard = lock(store)?;
-        let folder = folder_of(store).join(format!(
-            "{PREFIX}{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        ));
-        // In another container a live import may have our process id: then this fails, and the
-        // next number is tried by the caller's next import.
-        fs::create_dir(&folder).map_err(|e| unavailable("create", &folder, &e))?;
+        let folder = loop {
+            let folder = folder_of(store).join(format!(
+                "{PREFIX}{}-{}",
+                std::process::id(),
+                NUMBER.fetch_add(1, Ordering::Relaxed)
+            ));
+            match fs::create_dir(&folder) {
+                Ok(()) => break folder,
+                // A live import in another container has our process id.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(unavailable("create", &folder, &e)),
+            }
+        };
         let name = folder.join(LOCK);
         let held = File::create(&name).map_err(|e| unavailable("create", &name, &e))?;
         held.lock().map_err(|e| unavailable("lock", &name, &e))?;
