@@ -144,9 +144,18 @@ impl Penstock {
 
     /// Waits for `/readyz`; a process that ends instead fails the test.
     pub async fn wait_ready(&mut self) {
-        let url = format!("http://{}/readyz", self.ops);
+        self.wait_for("/readyz").await;
+    }
+
+    /// Waits for `/livez`; a process that ends instead fails the test.
+    pub async fn wait_alive(&mut self) {
+        self.wait_for("/livez").await;
+    }
+
+    async fn wait_for(&mut self, probe: &str) {
+        let url = format!("http://{}{probe}", self.ops);
         let http = self.http.clone();
-        until_true("penstock is ready", START, async || {
+        until_true(&format!("penstock answers {probe}"), START, async || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("penstock ended ({status}):\n{}", self.logs());
             }

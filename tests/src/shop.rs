@@ -45,6 +45,13 @@ impl Shop {
         shop
     }
 
+    /// A copy of this folder as it is now; nothing may be writing to it.
+    pub fn copy(&self) -> Self {
+        let copy = Self::empty();
+        copy_tree(self.data(), copy.data());
+        copy
+    }
+
     /// The demo shop without an index.
     pub fn demo_without_index() -> Self {
         let shop = Self::demo();
@@ -52,12 +59,18 @@ impl Shop {
         shop
     }
 
-    /// A shop of these files (`id,name,…` and `user_id,product_id,…`), imported and indexed.
-    pub fn of(products_csv: &str, events_csv: &str) -> Self {
+    /// A shop of these files (`id,name,…` and `user_id,product_id,…`), imported, not indexed.
+    pub fn imported(products_csv: &str, events_csv: &str) -> Self {
         let shop = Self::empty();
         let products = shop.write("incoming/products.csv", products_csv);
         let events = shop.write("incoming/events.csv", events_csv);
         shop.import(&products, Some(&events));
+        shop
+    }
+
+    /// A shop of these files, imported and indexed.
+    pub fn of(products_csv: &str, events_csv: &str) -> Self {
+        let shop = Self::imported(products_csv, events_csv);
         shop.index();
         shop
     }

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -65,8 +66,8 @@ enum Kind {
     Flaky(usize),
     /// Connections are accepted and nothing is ever said.
     Silent,
-    /// Bytes that are no HTTP.
-    Garbage,
+    /// These bytes, then a close.
+    Says(&'static str),
 }
 
 impl Upstream {
@@ -102,9 +103,9 @@ impl Upstream {
         Self::start(Kind::Silent, any()).await
     }
 
-    /// Answers with bytes that are no HTTP.
-    pub async fn garbage() -> Self {
-        Self::start(Kind::Garbage, any()).await
+    /// Answers every request with these bytes and closes.
+    pub async fn says(bytes: &'static str) -> Self {
+        Self::start(Kind::Says(bytes), any()).await
     }
 
     async fn start(kind: Kind, address: SocketAddr) -> Self {
@@ -194,10 +195,10 @@ async fn serve(mut stream: TcpStream, kind: Kind, record: Arc<Record>) {
             }
         }
         Kind::Silent => std::future::pending().await,
-        Kind::Garbage => {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let _ = stream.read(&mut [0; 1024]).await;
-            let _ = stream.write_all(b"\x16\x03 this is no HTTP\n\n").await;
+        Kind::Says(bytes) => {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(bytes.as_bytes()).await;
+            let _ = stream.shutdown().await;
         }
     }
 }

@@ -5,4 +5,30 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
+mod degradation;
+mod events;
+mod fuzz;
 mod harness;
+mod import;
+mod lifecycle;
+mod ops;
+mod pass_through;
+mod recommend;
+mod reload;
+mod search;
+mod sets;
+mod smuggling;
+mod upstreams;
+
+use penstock_tests::{Item, Penstock};
+
+/// The fields tests look at.
+const FIELDS: &str = "fields=name,category,brand,price";
+
+/// The hundred most popular products of the demo shop with all their fields.
+async fn popular(penstock: &Penstock) -> Vec<Item> {
+    let items = penstock.items(&format!("/popular?k=100&{FIELDS}")).await;
+    assert_eq!(items.len(), 100);
+    items
+}

@@ -1,0 +1,168 @@
+//! Applications that are slow, dead, half dead or back again.
+
+use penstock_tests::penstock::free_address;
+use penstock_tests::{Penstock, Shop, Upstream, until};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_dead_application_is_a_502_that_says_so() {
+    let penstock = Penstock::before(&[free_address()]).await;
+    for method in ["GET", "POST"] {
+        let reply = penstock
+            .send(penstock.request(method, "/page").body("x"))
+            .await;
+        // Known to be dead (health check) or found out (refused).
+        assert!(matches!(reply.status, 502 | 503), "{}", reply.describe());
+        reply.problem();
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_no_http_are_a_502() {
+    for bytes in [
+        "\u{16}\u{3} this is no HTTP\n\n",
+        "",
+        "HTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: nine\r\n\r\nab",
+        "HTTP/1.1 999999 OK\r\n\r\n",
+    ] {
+        let upstream = Upstream::says(bytes).await;
+        let penstock = Penstock::before(&[upstream.address]).await;
+        let reply = penstock.get("/page").await;
+        assert_eq!(reply.status, 502, "{bytes:?}: {}", reply.describe());
+        reply.problem();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_does_not_look_whole() {
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ] {
+        let upstream = Upstream::says(bytes).await;
+        let penstock = Penstock::before(&[upstream.address]).await;
+        let answer = penstock.request("GET", "/page").send().await;
+        let whole = match answer {
+            Ok(answer) if answer.status() == 200 => answer.bytes().await.is_ok(),
+            Ok(answer) => {
+                assert_eq!(answer.status(), 502, "{bytes:?}");
+                false
+            }
+            Err(_) => false,
+        };
+        assert!(!whole, "{bytes:?}");
+        assert!(penstock.get("/health").await.is_success());
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_is_silent_is_a_504() {
+    let upstream = Upstream::silent().await;
+    let penstock = Penstock::over(Shop::empty())
+        .policy(
+            "resilience.toml",
+            "[upstream]\nread = \"300ms\"\nretries = 0\n",
+        )
+        .upstream(&[upstream.address])
+        .start()
+        .await;
+    for method in ["GET", "POST"] {
+        let reply = penstock.send(penstock.request(method, "/page")).await;
+        reply.expect(504).problem();
+    }
+}
+
+#[tokio::test]
+async fn the_application_may_speak_http2() {
+    let upstream = Upstream::h2c().await;
+    let penstock = Penstock::over(Shop::empty())
+        .env("PENSTOCK_UPSTREAM", format!("h2c://{}", upstream.address))
+        .start()
+        .await;
+    for n in 0..20 {
+        let request = penstock
+            .request("POST", &format!("/page/{n}"))
+            .body("hello");
+        let received = penstock.send(request).await.expect(200).json();
+        assert_eq!(received["body_bytes"], 5);
+    }
+    let reply = penstock.get("/bytes/1000000").await.expect(200);
+    assert_eq!(reply.body.len(), 1_000_000);
+    let requests = upstream.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|seen| seen.version == http::Version::HTTP_2)
+    );
+    assert!(
+        upstream.connections() <= 2,
+        "{} connections",
+        upstream.connections()
+    );
+}
+
+#[tokio::test]
+async fn idempotent_requests_are_sent_again_to_another_server() {
+    let flaky = Upstream::flaky(usize::MAX).await;
+    let good = Upstream::http1().await;
+    let penstock = Penstock::before(&[flaky.address, good.address]).await;
+    for n in 0..20 {
+        penstock.get(&format!("/page/{n}")).await.expect(200);
+    }
+    assert!(flaky.connections() > 0, "half of them begin there");
+    assert_eq!(good.requests().len(), 20);
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice() {
+    let flaky = Upstream::flaky(usize::MAX).await;
+    let good = Upstream::http1().await;
+    let penstock = Penstock::before(&[flaky.address, good.address]).await;
+    let (mut answered, mut refused) = (0, 0);
+    for n in 0..20 {
+        let request = penstock.request("POST", &format!("/order/{n}")).body("x");
+        let reply = penstock.send(request).await;
+        match reply.status {
+            200 => answered += 1,
+            502 => {
+                reply.problem();
+                refused += 1;
+            }
+            _ => panic!("{}", reply.describe()),
+        }
+    }
+    assert_eq!(good.requests().len(), answered);
+    assert!(refused > 0, "a connection that took the request and died");
+}
+
+#[tokio::test]
+async fn a_dead_server_leaves_the_rotation_and_returns() {
+    let steady = Upstream::http1().await;
+    let moody = Upstream::http1().await;
+    let address = moody.address;
+    let penstock = Penstock::over(Shop::empty())
+        .upstream(&[steady.address, address])
+        .env("PENSTOCK_HEALTH_CHECK_INTERVAL_SECONDS", 1)
+        .start()
+        .await;
+    for n in 0..20 {
+        penstock.get(&format!("/page/{n}")).await.expect(200);
+    }
+    assert!(!moody.requests().is_empty(), "both take part");
+    drop(moody);
+    for n in 0..40 {
+        penstock.get(&format!("/page/{n}")).await.expect(200);
+    }
+    let back = Upstream::http1_on(address).await;
+    until(
+        "the server takes part again",
+        Duration::from_secs(30),
+        async || {
+            penstock.get("/page").await.expect(200);
+            (!back.requests().is_empty()).then_some(())
+        },
+    )
+    .await;
+}
