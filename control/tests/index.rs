@@ -227,7 +227,15 @@ fn a_full_disk_changes_nothing() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("File too large"), "{}", said(&output));
+    assert!(
+        said(&output).contains("File too large"),
+        "{}",
+        said(&output)
+    );
     assert_eq!(in_force(folder.path()), before);
-    assert!(entries(folder.path()).iter().all(|name| !name.starts_with(".building")));
+    assert!(
+        entries(folder.path())
+            .iter()
+            .all(|name| !name.starts_with(".building"))
+    );
 }

@@ -150,7 +150,8 @@ fn find(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, Usage> {
             let name = path.file_name().and_then(|name| name.to_str());
             let named = name.is_some_and(|name| {
                 let name = name.strip_suffix(".gz").unwrap_or(name);
-                name.split_once('.').is_some_and(|(first, rest)| first == stem && !rest.contains('.'))
+                name.split_once('.')
+                    .is_some_and(|(first, rest)| first == stem && !rest.contains('.'))
             });
             named && Format::of_name(path).is_some()
         })

@@ -226,7 +226,10 @@ impl Positions {
         let mut set = |position: u32, bit: u8| bits[position as usize / 8] |= bit << (position % 8);
         // Looking up a few is cheaper than testing all.
         if allowed.len() < owners.products() / 16 {
-            for position in allowed.iter().filter_map(|ordinal| owners.position(ordinal)) {
+            for position in allowed
+                .iter()
+                .filter_map(|ordinal| owners.position(ordinal))
+            {
                 set(position, 1);
             }
         } else {
@@ -282,8 +285,14 @@ mod tests {
             |n| (n / 10) as f32,
             |n| ((n * 7_919) % 1_009) as f32,
         ];
-        for (order, k) in orders.iter().flat_map(|order| [0, 1, 7, 100, 500].map(|k| (order, k))) {
-            let hits = (0..300).map(|position| Hit { position, similarity: order(position) });
+        for (order, k) in orders
+            .iter()
+            .flat_map(|order| [0, 1, 7, 100, 500].map(|k| (order, k)))
+        {
+            let hits = (0..300).map(|position| Hit {
+                position,
+                similarity: order(position),
+            });
             let mut sorted: Vec<Hit> = hits.clone().collect();
             sorted.sort_by(Hit::order);
             sorted.truncate(k);
@@ -297,13 +306,24 @@ mod tests {
     fn owners_are_found_both_ways_or_refused() {
         let owners = Owners::new(vec![2, 5, 9, 40], vec![1, 0, 1, 2], 3).unwrap();
         assert_eq!((owners.products(), owners.vectors()), (4, 3));
-        let at = |position| owners.at(position).map(|ordinal| ordinal.0).collect::<Vec<_>>();
-        assert_eq!([at(0), at(1), at(2), at(3)], [vec![5], vec![2, 9], vec![40], vec![]]);
+        let at = |position| {
+            owners
+                .at(position)
+                .map(|ordinal| ordinal.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [at(0), at(1), at(2), at(3)],
+            [vec![5], vec![2, 9], vec![40], vec![]]
+        );
         let positions = [2, 5, 9, 40, 3].map(|ordinal| owners.position(Ordinal(ordinal)));
         assert_eq!(positions, [Some(1), Some(0), Some(1), Some(2), None]);
 
         let refused = |ordinals: &[u32], positions: &[u32], vectors| {
-            assert_eq!(Owners::new(ordinals.into(), positions.into(), vectors), None);
+            assert_eq!(
+                Owners::new(ordinals.into(), positions.into(), vectors),
+                None
+            );
         };
         refused(&[2, 2], &[0, 1], 2);
         refused(&[3, 2], &[0, 1], 2);
@@ -327,7 +347,10 @@ mod tests {
                 .filter(|position| owners.at(*position).any(|ordinal| kept(ordinal.0)))
                 .collect();
             assert!(found.iter().eq(expected.iter().copied()));
-            assert_eq!((found.len(), found.is_empty()), (expected.len(), expected.is_empty()));
+            assert_eq!(
+                (found.len(), found.is_empty()),
+                (expected.len(), expected.is_empty())
+            );
         };
         check(|_| true);
         check(|_| false);
