@@ -283,7 +283,9 @@ mod tests {
                 assert!(read > 0, "the request ended early: {seen}");
                 seen.push_str(std::str::from_utf8(&part[..read]).unwrap());
             }
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+            // In one piece: the client may leave as soon as it has read the status.
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).unwrap();
             seen
         });
         (Endpoint::parse(&url).unwrap(), request)

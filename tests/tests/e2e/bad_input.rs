@@ -297,7 +297,7 @@ async fn refusals_keep_the_connection() {
         ("GET /events HTTP/1.1\r\nHost: s\r\n\r\n", 405),
         (
             "POST /events HTTP/1.1\r\nHost: s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
-            422,
+            400,
         ),
         ("GET /popular HTTP/1.1\r\nHost: s\r\n\r\n", 200),
     ] {

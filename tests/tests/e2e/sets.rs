@@ -46,7 +46,7 @@ async fn icecat_is_imported_and_searched() {
     shop.index();
     let penstock = Penstock::over(shop).start().await;
     for (query, brand) in [
-        ("hp laptop", "hp"),
+        ("hp notebook", "hp"),
         ("samsung monitor", "samsung"),
         ("epson printer", "epson"),
     ] {

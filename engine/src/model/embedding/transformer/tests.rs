@@ -1,5 +1,5 @@
 use super::super::tests::{tensors, tokenizer};
-use super::super::{Embedder, Kind, open};
+use super::super::{Kind, open};
 use safetensors::tensor::Dtype;
 use serde_json::json;
 use std::fs;
