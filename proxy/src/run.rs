@@ -187,6 +187,8 @@ fn watch_and_open(
     let tell = opened.clone();
     let options = WatchOptions {
         instance: settings.instance.clone(),
+        // Outside the policy folder, which may be read-only (a ConfigMap) or deleted.
+        keep_in: Some(settings.data_dir.join("policy-accepted")),
         on_accepted: Some(Arc::new(move |policy| {
             if let Some(engine) = tell.get() {
                 engine.policy_changed(policy.clone());
