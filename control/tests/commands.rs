@@ -1,4 +1,5 @@
 //! `penstock-control import` and `demo` as an operator meets them: words and exit codes.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::{Command, Output};

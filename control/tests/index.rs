@@ -1,5 +1,6 @@
 //! `penstock-control index` as a process: what it says, and that killing it at any moment leaves the
 //! index that was in force.
+#![allow(clippy::unwrap_used)]
 
 use penstock_config::clock;
 use penstock_engine::catalog::Product;

@@ -78,7 +78,7 @@ impl Setup {
     /// Starts the process and returns at once.
     pub fn spawn(self) -> Penstock {
         let number = fs::read_dir(self.shop.data()).map_or(0, Iterator::count);
-        let log = (number..)
+        let log = (number..number + 1_000)
             .map(|number| self.shop.data().join(format!("test-{number}.log")))
             .find(|path| !path.exists())
             .expect("some number is free");

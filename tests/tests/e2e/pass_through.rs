@@ -89,7 +89,7 @@ async fn an_answer_arrives_while_it_is_still_being_made() {
     let all_after = started.elapsed();
     assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 10);
     assert!(
-        all_after - first_after >= Duration::from_millis(200),
+        all_after >= first_after + Duration::from_millis(200),
         "first piece after {first_after:?}, all after {all_after:?}"
     );
 }

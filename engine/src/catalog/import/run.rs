@@ -197,7 +197,7 @@ impl Job<'_> {
                     self.budget.bad(bad)?;
                 }
             }
-            if file.rows % TELL_ROWS == 0 {
+            if file.rows.is_multiple_of(TELL_ROWS) {
                 (self.progress)(Progress::Read {
                     bytes: opened.read.load(Ordering::Relaxed),
                     rows: file.rows,
