@@ -1,7 +1,7 @@
 //! `penstock-control`: the operators' command line.
 
 use clap::Parser;
-use penstock_control::jobs::{Common, Usage, demo, examples, import, index};
+use penstock_control::jobs::{Common, Usage, demo, evaluate, examples, import, index};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -22,6 +22,7 @@ enum Command {
     Import(import::Options),
     Demo(demo::Options),
     Index(index::Options),
+    Evaluate(evaluate::Options),
     Examples(examples::Options),
 }
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Import(options) => import::run(&common, options),
         Command::Demo(options) => demo::run(&common, options),
         Command::Index(options) => index::run(&common, &options),
+        Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),
     });
     match done {

@@ -140,7 +140,7 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
 }
 
 /// The file of a folder with this name, in whichever format.
-fn find(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, Usage> {
+pub(super) fn find(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, Usage> {
     let entries = std::fs::read_dir(folder)
         .map_err(|e| Usage(format!("cannot list {}: {e}", folder.display())))?;
     let mut found: Vec<PathBuf> = entries
@@ -169,13 +169,13 @@ fn find(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, Usage> {
 
 /// Shows progress while the import runs.
 #[derive(Default)]
-struct Display {
+pub(super) struct Display {
     bar: RefCell<Option<Bar>>,
     bad: Cell<u64>,
 }
 
 impl Display {
-    fn teller(self) -> impl Fn(Progress<'_>) {
+    pub(super) fn teller(self) -> impl Fn(Progress<'_>) {
         move |progress| self.tell(progress)
     }
 

@@ -106,12 +106,12 @@ fn content(version: &Version) -> String {
 
 /// One bar per stage, one after the other.
 #[derive(Default)]
-struct Display {
+pub(super) struct Display {
     bar: Mutex<Option<(Stage, Bar)>>,
 }
 
 impl Display {
-    fn tell(&self, stage: Stage, done: u64, total: u64) {
+    pub(super) fn tell(&self, stage: Stage, done: u64, total: u64) {
         let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.as_ref().is_none_or(|(at, _)| *at != stage) {
             finish(shown.take());
@@ -122,7 +122,7 @@ impl Display {
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         finish(
             self.bar
                 .lock()

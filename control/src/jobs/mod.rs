@@ -1,6 +1,7 @@
 //! The commands, one file each: its options and `run`.
 
 pub mod demo;
+pub mod evaluate;
 pub mod examples;
 pub mod import;
 pub mod index;
