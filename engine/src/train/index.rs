@@ -4,33 +4,25 @@
 //! index and embed. What is held are the vectors and the non-zeros of the word matrix. Nothing is
 //! visible before the last step, see [`versions`].
 
-use crate::catalog::Ordinal;
+mod content;
+mod model;
+
 use crate::model::embedding::{self, EmbedError, Embedder, product_text};
-use crate::model::manifest::{
-    Calibration, EmbeddingInfo, FORMAT, Manifest, ModelFile, Part, VectorLayout, VectorsInfo,
-};
+use crate::model::manifest::{FORMAT, Manifest, Part};
 use crate::model::versions::{self, Building, Version, VersionError};
-use crate::retrieve::exact::{self, Exact};
-use crate::retrieve::faiss::Hnsw;
-use crate::retrieve::keyword::{Builder, KeywordError};
-use crate::retrieve::semantic;
-use crate::retrieve::vectors::{VectorError, dot};
+use crate::retrieve::keyword::KeywordError;
+use crate::retrieve::vectors::VectorError;
 use crate::store::{Bulk, StoreError, StoredProduct};
 use crate::train::lsa::Learner;
 use penstock_config::clock::SharedClock;
-use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 /// Products between two steps of the progress bar, and texts in memory at a time.
 const BATCH: usize = 2_048;
-/// Texts that a model is given at once.
-const TEXTS: usize = 32;
 /// Index versions that stay after a new one was published: two to roll back to.
 const KEEP: usize = 3;
 
@@ -84,7 +76,7 @@ impl BuildOptions {
                 set("seed", self.seed.to_string());
             }
             Model::Folder(folder) => {
-                set("embedding", absolute(folder).display().to_string());
+                set("embedding", model::absolute(folder).display().to_string());
             }
         }
         options
@@ -181,23 +173,12 @@ pub fn up_to_date(store: &dyn Bulk, options: &BuildOptions) -> Result<Option<Ver
         && manifest.catalog_revision == store.catalog_revision()?
         && manifest.code_version == env!("CARGO_PKG_VERSION")
         && manifest.options == options.recorded()
-        && same_model(manifest.embedding.as_ref())
+        && model::unchanged(manifest.embedding.as_ref())
         && manifest.parts.values().flatten().all(|file| {
             let metadata = fs::metadata(version.folder.join(&file.path));
             metadata.is_ok_and(|metadata| metadata.len() == file.bytes)
         });
     Ok(same.then_some(version))
-}
-
-fn same_model(info: Option<&EmbeddingInfo>) -> bool {
-    match info {
-        Some(EmbeddingInfo {
-            path: Some(path),
-            files,
-            ..
-        }) => model_files(path).is_ok_and(|found| found == *files),
-        _ => true,
-    }
 }
 
 /// Builds an index version from all products of `store` and puts it in force. On any failure, and
@@ -221,7 +202,7 @@ pub fn build(
         Model::Folder(folder) => Some(embedding::open(folder)?),
         Model::Learnt => learn(store, options, &building, &pool, total, progress)?,
     };
-    let content = scan(
+    let content = content::scan(
         store,
         embedder.as_deref(),
         &building,
@@ -230,7 +211,7 @@ pub fn build(
         progress,
     )?;
     let vectors = match &embedder {
-        Some(embedder) if !content.vectors.ordinals.is_empty() => Some(write_vectors(
+        Some(embedder) if !content.vectors.ordinals.is_empty() => Some(content::write_vectors(
             content.vectors,
             embedder.dims(),
             options,
@@ -248,7 +229,7 @@ pub fn build(
         products: content.products,
         options: options.recorded(),
         embedding: match (&embedder, &vectors) {
-            (Some(embedder), Some(_)) => Some(describe(embedder, &options.model)?),
+            (Some(embedder), Some(_)) => Some(model::describe(embedder, &options.model)?),
             _ => None,
         },
         vectors,
@@ -301,90 +282,6 @@ fn learn(
     }
 }
 
-/// What the second pass found.
-#[derive(Default)]
-struct Content {
-    products: u64,
-    vectors: Distinct,
-}
-
-/// Vectors, each once, and whose they are.
-#[derive(Default)]
-struct Distinct {
-    ordinals: Vec<u32>,
-    positions: Vec<u32>,
-    values: Vec<f32>,
-    /// Position by hash.
-    known: HashMap<u64, u32>,
-}
-
-impl Distinct {
-    fn add(&mut self, ordinal: Ordinal, vector: &[f32]) {
-        let mut hash = DefaultHasher::new();
-        vector.iter().for_each(|x| hash.write_u32(x.to_bits()));
-        let next = (self.values.len() / vector.len()) as u32;
-        let mut position = *self.known.entry(hash.finish()).or_insert(next);
-        let start = position as usize * vector.len();
-        // Also when another vector has the same hash.
-        if self.values.get(start..start + vector.len()) != Some(vector) {
-            self.values.extend_from_slice(vector);
-            position = next;
-        }
-        self.ordinals.push(ordinal.0);
-        self.positions.push(position);
-    }
-}
-
-fn scan(
-    store: &dyn Bulk,
-    embedder: Option<&dyn Embedder>,
-    building: &Building,
-    pool: &rayon::ThreadPool,
-    total: u64,
-    progress: Progress,
-) -> Result<Content, IndexError> {
-    let mut keyword = Builder::create(&building.part(Part::Keyword)?)?;
-    let mut content = Content::default();
-    progress(Stage::Embed, 0, total);
-    in_batches(store, |batch| {
-        for stored in batch {
-            keyword.add(stored)?;
-        }
-        if let Some(embedder) = embedder {
-            for (ordinal, vector) in pool.install(|| embed(batch, embedder))? {
-                content.vectors.add(ordinal, &vector);
-            }
-        }
-        content.products += batch.len() as u64;
-        progress(Stage::Embed, content.products, total.max(content.products));
-        Ok(())
-    })?;
-    keyword.finish()?;
-    Ok(content)
-}
-
-/// Those products of the batch that have a vector, in order, with it.
-fn embed(
-    batch: &[StoredProduct],
-    embedder: &dyn Embedder,
-) -> Result<Vec<(Ordinal, Vec<f32>)>, EmbedError> {
-    let embedded: Vec<_> = batch
-        .par_chunks(TEXTS)
-        .map(|some| {
-            let texts: Vec<String> = some
-                .iter()
-                .map(|stored| product_text(&stored.product, embedder.kind()))
-                .collect();
-            embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
-        })
-        .collect::<Result<_, _>>()?;
-    let ordinals = batch.iter().map(|stored| stored.ordinal);
-    Ok(ordinals
-        .zip(embedded.into_iter().flatten())
-        .filter_map(|(ordinal, vector)| Some((ordinal, vector?)))
-        .collect())
-}
-
 /// Streams all products in batches; the first failure ends it.
 fn in_batches(
     store: &dyn Bulk,
@@ -407,127 +304,6 @@ fn in_batches(
     } else {
         each(&batch)
     }
-}
-
-fn write_vectors(
-    vectors: Distinct,
-    dims: usize,
-    options: &BuildOptions,
-    building: &Building,
-    progress: Progress,
-) -> Result<VectorsInfo, IndexError> {
-    let folder = building.part(Part::Vectors)?;
-    let Distinct {
-        ordinals,
-        positions,
-        values,
-        ..
-    } = vectors;
-    let distinct = values.len() / dims;
-    for (name, numbers) in [
-        (semantic::ORDINALS, &ordinals),
-        (semantic::POSITIONS, &positions),
-    ] {
-        let path = folder.join(name);
-        let bytes: Vec<u8> = numbers
-            .iter()
-            .flat_map(|number| number.to_le_bytes())
-            .collect();
-        fs::write(&path, bytes).map_err(write_error(&path))?;
-    }
-    let calibration = calibrate(&values, dims);
-    let layout = if distinct <= exact::MAX_VECTORS {
-        let path = folder.join(semantic::EXACT);
-        Exact::new(dims, values)?
-            .write(&path)
-            .map_err(write_error(&path))?;
-        VectorLayout::Exact
-    } else {
-        let linked = |done| progress(Stage::Link, done as u64, distinct as u64);
-        linked(0);
-        let index = Hnsw::build(dims, &values, options.threads.max(1), &linked)?;
-        index.write(&folder.join(semantic::HNSW))?;
-        VectorLayout::Hnsw
-    };
-    Ok(VectorsInfo {
-        layout,
-        products: ordinals.len(),
-        distinct,
-        calibration,
-    })
-}
-
-/// The cosine that nineteen of twenty pairs of products stay below is what unrelated things have in
-/// common in this catalogue; identity is the other end.
-fn calibrate(vectors: &[f32], dims: usize) -> Calibration {
-    let rows: Vec<&[f32]> = vectors.chunks(dims).collect();
-    let step = rows.len().div_ceil(400).max(1);
-    let some: Vec<&[f32]> = rows.into_iter().step_by(step).collect();
-    let mut cosines: Vec<f32> = some
-        .iter()
-        .enumerate()
-        .flat_map(|(at, a)| some[at + 1..].iter().map(|b| dot(a, b)))
-        .collect();
-    if cosines.len() < 100 {
-        return Calibration::IDENTITY;
-    }
-    let at = cosines.len() * 19 / 20;
-    let (_, floor, _) = cosines.select_nth_unstable_by(at, f32::total_cmp);
-    Calibration {
-        floor: floor.clamp(0.0, 0.9),
-        ceiling: 1.0,
-    }
-}
-
-fn describe(embedder: &Arc<dyn Embedder>, model: &Model) -> Result<EmbeddingInfo, IndexError> {
-    let (name, path, files) = match model {
-        Model::Learnt => ("learnt from the catalogue".to_owned(), None, Vec::new()),
-        Model::Folder(folder) => {
-            let folder = absolute(folder);
-            let name = folder
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let files = model_files(&folder)?;
-            (name, Some(folder), files)
-        }
-    };
-    Ok(EmbeddingInfo {
-        kind: embedder.kind(),
-        name,
-        dims: embedder.dims(),
-        fingerprint: embedder.fingerprint().to_owned(),
-        path,
-        files,
-    })
-}
-
-fn model_files(folder: &Path) -> Result<Vec<ModelFile>, IndexError> {
-    embedding::files(folder)?
-        .into_iter()
-        .map(|path| {
-            let metadata = fs::metadata(&path).map_err(write_error(&path))?;
-            let modified = metadata
-                .modified()
-                .ok()
-                .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            Ok(ModelFile {
-                name: path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
-                bytes: metadata.len(),
-                modified_nanos: modified.map_or(0, |since| since.as_nanos() as u64),
-            })
-        })
-        .collect()
-}
-
-/// The proxy may be started in another folder than the control plane.
-fn absolute(folder: &Path) -> PathBuf {
-    fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf())
 }
 
 #[cfg(test)]
