@@ -89,6 +89,11 @@ impl Categories {
         }
     }
 
+    /// Whether a category has this path, spelled as [`path_key`] makes it.
+    pub fn has_path(&self, key: &str) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// As the shop wrote it first.
     pub fn path(&self, id: CategoryId) -> &str {
         &self.nodes[id.0 as usize].path

@@ -10,7 +10,7 @@ use crate::store::{DataStore, StoreError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use penstock_config::clock::SharedClock;
-use penstock_config::policy::{EventWeights, Policy};
+use penstock_config::policy::{EventWeights, Policy, check_categories};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,6 +114,7 @@ impl Upkeep {
         if let Err(error) = self.refresh(&mut notes) {
             notes.push(error.to_string());
         }
+        notes.extend(self.unused_weights());
         if **self.notes.load() != notes {
             notes.iter().for_each(|note| tracing::warn!("{note}"));
             self.notes.store(Arc::new(notes));
@@ -147,6 +148,17 @@ impl Upkeep {
             self.snapshot.store(Some(Arc::new(snapshot)));
         }
         Ok(())
+    }
+
+    /// Warnings for category weights that no product of this catalogue can use.
+    fn unused_weights(&self) -> Vec<String> {
+        let Some(snapshot) = self.snapshot.load_full() else {
+            return Vec::new();
+        };
+        let categories = snapshot.catalog.categories();
+        let known = |path: &str| categories.has_path(path);
+        let warnings = check_categories(&self.policy.load(), &known);
+        warnings.iter().map(ToString::to_string).collect()
     }
 
     fn popularity(
