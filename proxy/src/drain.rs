@@ -7,13 +7,26 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 pub struct Drain {
     draining: AtomicBool,
+    leaving: AtomicBool,
     connections: AtomicUsize,
 }
 
 impl Drain {
-    /// From now on: not ready.
+    /// From now on: not ready, and connections end with their next answer.
     pub fn begin(&self) {
         self.draining.store(true, Ordering::SeqCst);
+        self.hand_over();
+    }
+
+    /// From now on connections end with their next answer, which says so: a client that is told
+    /// opens its next one to the new process, one that is cut off loses what it had just sent.
+    pub fn hand_over(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether connections end with their next answer.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     /// Whether [`Drain::begin`] was called.

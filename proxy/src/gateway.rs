@@ -171,7 +171,7 @@ impl ProxyHttp for Gateway {
         session.set_write_timeout(Some(CLIENT_PATIENCE));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
         // Pingora keeps connections for ever unless told otherwise. `None` is a client's wish.
-        if session.get_keepalive().is_some() && !app.drain.is_draining() {
+        if session.get_keepalive().is_some() && !app.drain.is_leaving() {
             session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
         } else {
             session.set_keepalive(None);

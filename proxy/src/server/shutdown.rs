@@ -61,6 +61,7 @@ impl ShutdownSignalWatch for Signals {
             }
             () = arrives(&mut quit) => {
                 tracing::info!("SIGQUIT: handing the sockets to the new process");
+                self.app.drain.hand_over();
                 self.leave(HANDOVER);
                 ShutdownSignal::GracefulUpgrade
             }
