@@ -2,13 +2,14 @@
 
 use crate::decision::Ring;
 use crate::drain::Drain;
+use crate::engine::EngineSlot;
 use crate::server::Addresses;
 use crate::telemetry::{AccessLog, Metrics, Spans};
 use crate::upstream::Pool;
 use penstock_config::bootstrap::Bootstrap;
 use penstock_config::clock::SharedClock;
 use penstock_config::watch::Watcher;
-use penstock_engine::serve::{Engine, EngineError};
+use penstock_engine::serve::EngineError;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -38,14 +39,14 @@ pub struct App {
     pub started: Instant,
     /// Where this process listens, once it does.
     pub listening: OnceLock<Addresses>,
-    /// Search and recommendations.
-    pub engine: Arc<Engine>,
+    /// Search and recommendations, or why there are none yet.
+    pub engine: Arc<EngineSlot>,
 }
 
 impl App {
     /// Whether a search would be answered.
     pub fn can_serve(&self) -> Result<(), EngineError> {
-        let status = self.engine.status();
+        let status = self.engine.get()?.status();
         if status.ready {
             Ok(())
         } else {

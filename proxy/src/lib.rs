@@ -8,6 +8,7 @@ pub mod app;
 pub mod context;
 pub mod decision;
 pub mod drain;
+pub mod engine;
 pub mod gateway;
 pub mod identity;
 pub mod ops;

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::decision::Ring;
 use crate::drain::Drain;
+use crate::engine::{self, EngineSlot};
 use crate::server;
 use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
 use crate::upstream::Pool;
@@ -13,19 +14,16 @@ use penstock_config::clock::{self, SharedClock};
 use penstock_config::policy::install_defaults;
 use penstock_config::problem::Problems;
 use penstock_config::watch::{WatchOptions, Watcher};
-use penstock_engine::serve::{Engine, Options};
+use prometheus::Registry;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 /// Decisions kept for `/decisions/{trace_id}`: a few megabytes.
 const DECISIONS_KEPT: usize = 2_048;
 /// Read where no other settings file is named.
 const SETTINGS_FILE: &str = "penstock.toml";
-/// How long an upgrade waits for its own catalogue.
-const UPGRADE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The vector index is compiled for AVX2; without it the first search would be an illegal
 /// instruction.
@@ -82,25 +80,14 @@ pub fn serve(config: Option<&Path>, upgrade: bool) -> anyhow::Result<()> {
     } else {
         server::bind(&settings)?
     };
-    let app = Arc::new(app(settings)?);
+    let app = Arc::new(app(settings, prometheus::default_registry())?);
     count_panics(&app);
     if upgrade {
-        wait_until_ready(&app)?;
+        engine::open_for_upgrade(&app)?;
+    } else {
+        engine::open_in_background(&app)?;
     }
     server::run(app, bound, upgrade)
-}
-
-/// An upgrade takes over when there is something to serve; until then, and if that never comes, the
-/// running process serves on.
-fn wait_until_ready(app: &App) -> anyhow::Result<()> {
-    let deadline = app.clock.now() + UPGRADE_PATIENCE;
-    while let Err(why) = app.can_serve() {
-        if app.clock.now() > deadline {
-            anyhow::bail!("not taking over: {why}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 /// `penstock check`: what is wrong, and whether there is anything.
@@ -145,17 +132,18 @@ fn load(config: Option<&Path>) -> Result<Bootstrap, Problems> {
     Bootstrap::load(file, &|name| std::env::var(name).ok())
 }
 
-fn app(settings: Bootstrap) -> anyhow::Result<App> {
+/// Everything requests share, the engine still to come.
+pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<App> {
     let clock = clock::system();
-    let metrics = Arc::new(Metrics::register(prometheus::default_registry())?);
+    let metrics = Arc::new(Metrics::register(registry)?);
     let access_log = AccessLog::start(std::io::stdout(), metrics.access_log_dropped.clone())?;
     let upstream = Arc::new(Pool::new(
         &settings.upstream.servers,
         metrics.upstream_healthy.clone(),
     ));
-    let (policies, engine) = watch_and_open(&settings, clock.clone())?;
+    let engine: Arc<EngineSlot> = Arc::default();
     Ok(App {
-        policies,
+        policies: watch(&settings, &engine, clock.clone())?,
         started: clock.now(),
         clock,
         spans: Spans::from_env(&metrics)?,
@@ -171,43 +159,31 @@ fn app(settings: Bootstrap) -> anyhow::Result<App> {
     })
 }
 
-/// Puts the policy folder in force and opens the engine under it. A folder that does not exist is
-/// made with the files a new install starts from. The engine loads its catalogue by itself, so
-/// passing requests through need not wait for it; a store that cannot be opened ends the start.
-fn watch_and_open(
+/// Puts the policy folder in force. One that does not exist is made with the files a new install
+/// starts from.
+fn watch(
     settings: &Bootstrap,
+    engine: &Arc<EngineSlot>,
     clock: SharedClock,
-) -> anyhow::Result<(Watcher, Arc<Engine>)> {
+) -> anyhow::Result<Watcher> {
     let dir = &settings.policy_dir;
     if !dir.exists() {
         install_defaults(dir)
             .with_context(|| format!("cannot make the policy folder {}", dir.display()))?;
     }
-    let opened: Arc<OnceLock<Arc<Engine>>> = Arc::default();
-    let tell = opened.clone();
+    let engine = engine.clone();
     let options = WatchOptions {
         instance: settings.instance.clone(),
         // Outside the policy folder, which may be read-only (a ConfigMap) or deleted.
         keep_in: Some(settings.data_dir.join("policy-accepted")),
         on_accepted: Some(Arc::new(move |policy| {
-            if let Some(engine) = tell.get() {
+            if let Ok(engine) = engine.get() {
                 engine.policy_changed(policy.clone());
             }
         })),
         ..WatchOptions::default()
     };
-    let policies = Watcher::start(dir, options, clock.clone())?;
-    let options = Options {
-        data_dir: settings.data_dir.clone(),
-        embedding_model: settings.embedding_model.clone(),
-        workers: settings.workers,
-        clock,
-    };
-    let engine = Engine::open(options, policies.current())?;
-    let _ = opened.set(engine.clone());
-    // Told of what was accepted before there was anybody to tell.
-    engine.policy_changed(policies.current());
-    Ok((policies, engine))
+    Ok(Watcher::start(dir, options, clock)?)
 }
 
 /// A panic in a request ends that request; it is counted and written down, once.

@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 
 /// The status page's content.
 pub(super) fn of(app: &App) -> Value {
+    let engine = match app.engine.get() {
+        Ok(engine) => json!(engine.status()),
+        Err(why) => json!({ "ready": false, "notes": [why.to_string()] }),
+    };
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": app.settings.instance,
@@ -14,7 +18,7 @@ pub(super) fn of(app: &App) -> Value {
         "connections": app.drain.connections(),
         "listen": app.listening.get(),
         "policy": app.policies.status(),
-        "engine": app.engine.status(),
+        "engine": engine,
         "upstream": app.upstream.status(),
     })
 }
@@ -34,7 +38,11 @@ pub(super) fn refresh(app: &App) {
     metrics
         .policy_rejected
         .set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
-    let status = app.engine.status();
+    let Ok(engine) = app.engine.get() else {
+        metrics.engine_ready.set(0);
+        return;
+    };
+    let status = engine.status();
     metrics.engine_ready.set(i64::from(status.ready));
     metrics.engine_products.set(status.products as i64);
     metrics

@@ -66,14 +66,12 @@ async fn dispatch(
         }
         Route::Explain => {
             let (ask, product_id) = params::explain(query, max_chars)?;
-            let explanation = engine(app, ctx, patience, |engine| {
+            let mut explanation = engine(app, ctx, patience, |engine| {
                 engine.explain(policy, ask, product_id)
             })
             .await?;
-            Ok(Reply::fleeting(
-                200,
-                &json!({ "request": ctx.decision, "ranking": explanation }),
-            ))
+            explanation["request"] = json!(ctx.decision);
+            Ok(Reply::fleeting(200, &explanation))
         }
         Route::Recommend { user_id } => {
             let ask = params::recommend(query, user_id)?;
@@ -131,7 +129,7 @@ where
     F: Future<Output = Result<T, EngineError>>,
 {
     let began = app.clock.now();
-    let answer = tokio::time::timeout(patience, ask(&app.engine)).await;
+    let answer = tokio::time::timeout(patience, ask(app.engine.get()?)).await;
     let took = app.clock.now() - began;
     ctx.decision.stage("engine", took);
     match answer {

@@ -196,22 +196,4 @@ impl HttpServerApp for Front {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_has_a_deadline_until_it_is_over() {
-        let began = penstock_config::clock::now();
-        let wait = Wait {
-            began,
-            deadline: AtomicU64::new(0),
-        };
-        let at = |millis| began + Duration::from_millis(millis);
-        wait.until(at(1_000), Duration::from_secs(2));
-        assert_eq!(wait.left(at(1_000)), Some(Duration::from_secs(2)));
-        assert_eq!(wait.left(at(2_500)), Some(Duration::from_millis(500)));
-        assert_eq!(wait.left(at(9_000)), Some(Duration::ZERO));
-        wait.over();
-        assert_eq!(wait.left(at(9_000)), None);
-    }
-}
+mod tests;

@@ -252,7 +252,6 @@ async fn an_explanation_adds_up_to_the_score() {
             let id = urlencode(&item.product_id);
             let url = format!("/search/explain?{query}&product_id={id}");
             let explanation = penstock.get(&url).await.expect(200).json();
-            let explanation = &explanation["ranking"];
             let score = explanation["score"].as_f64().unwrap();
             assert!(
                 (score - item.score).abs() < 1e-6,

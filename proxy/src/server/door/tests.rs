@@ -1,0 +1,209 @@
+use super::*;
+use crate::run;
+use penstock_config::bootstrap::Bootstrap;
+use pingora::protocols::l4::stream::Stream as Socket;
+use pingora::server::configuration::ServerConf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[test]
+fn a_wait_has_a_deadline_until_it_is_over() {
+    let began = penstock_config::clock::now();
+    let wait = Wait {
+        began,
+        deadline: AtomicU64::new(0),
+    };
+    let at = |millis| began + Duration::from_millis(millis);
+    wait.until(at(1_000), Duration::from_secs(2));
+    assert_eq!(wait.left(at(1_000)), Some(Duration::from_secs(2)));
+    assert_eq!(wait.left(at(2_500)), Some(Duration::from_millis(500)));
+    assert_eq!(wait.left(at(9_000)), Some(Duration::ZERO));
+    wait.over();
+    assert_eq!(wait.left(at(9_000)), None);
+}
+
+/// A door over an empty data folder, without an application and without an engine.
+struct House {
+    door: Arc<Door>,
+    app: Arc<App>,
+    _folder: tempfile::TempDir,
+    _shutdown: tokio::sync::watch::Sender<bool>,
+    shutdown: ShutdownWatch,
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_str().unwrap().to_owned();
+        let env = move |name: &str| (name == "PENSTOCK_DATA_DIR").then(|| data.clone());
+        let settings = Bootstrap::parse("penstock.toml", b"", &env).unwrap();
+        let app = Arc::new(run::app(settings, &prometheus::Registry::new()).unwrap());
+        let mut proxy = HttpProxy::new(Gateway(app.clone()), Arc::new(ServerConf::default()));
+        proxy.handle_init_modules();
+        let (sender, shutdown) = tokio::sync::watch::channel(false);
+        Self {
+            door: Arc::new(Door::new(proxy, app.clone())),
+            app,
+            _folder: folder,
+            _shutdown: sender,
+            shutdown,
+        }
+    }
+
+    /// A client's end of a connection through the door.
+    async fn connect(&self) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let stream: Stream = Box::new(Socket::from(accepted.unwrap().0));
+        let (door, shutdown) = (self.door.clone(), self.shutdown.clone());
+        tokio::spawn(async move { door.process_new(stream, &shutdown).await });
+        client.unwrap()
+    }
+
+    /// Sends a request and reads until the answer's body ends with `end`.
+    async fn ask(&self, request: &[u8], end: &str) -> String {
+        let mut client = self.connect().await;
+        talk(&mut client, request, end).await
+    }
+}
+
+async fn talk(client: &mut TcpStream, request: &[u8], end: &str) -> String {
+    client.write_all(request).await.unwrap();
+    let mut seen = Vec::new();
+    let reading = async {
+        let mut part = [0; 4_096];
+        while !String::from_utf8_lossy(&seen).ends_with(end) {
+            match client.read(&mut part).await {
+                Ok(read) if read > 0 => seen.extend_from_slice(&part[..read]),
+                _ => break,
+            }
+        }
+    };
+    let bound = tokio::time::timeout(Duration::from_secs(20), reading).await;
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    assert!(bound.is_ok(), "no answer to {request:?}, only {seen:?}");
+    seen
+}
+
+#[tokio::test]
+async fn the_shortest_request_is_answered_at_once() {
+    let house = House::new();
+    for request in [
+        "GET / HTTP/1.0\r\n\r\n",
+        "PUT / HTTP/1.0\r\n\r\n",
+        "OPTIONS / HTTP/1.0\r\n\r\n",
+    ] {
+        let answer = house.ask(request.as_bytes(), "}").await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{request:?}: {answer}");
+        assert!(
+            answer.contains("/problems/not-found"),
+            "{request:?}: {answer}"
+        );
+    }
+    assert_eq!(house.app.metrics.slow_headers.get(), 0);
+}
+
+#[tokio::test]
+async fn http2_begins_with_its_preface() {
+    let house = House::new();
+    let mut client = house.connect().await;
+    client
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    let mut frame = [0; 9];
+    client.read_exact(&mut frame).await.unwrap();
+    const SETTINGS: u8 = 4;
+    assert_eq!(frame[3], SETTINGS);
+}
+
+#[tokio::test]
+async fn refusals_keep_the_connection() {
+    let house = House::new();
+    let mut client = house.connect().await;
+    let rows = [
+        (
+            "GET /search HTTP/1.1\r\nHost: s\r\n\r\n",
+            400,
+            "bad-parameter",
+        ),
+        (
+            "GET /search?q=a HTTP/1.1\r\nHost: s\r\n\r\n",
+            503,
+            "not-ready",
+        ),
+        (
+            "GET /recommend/%zz HTTP/1.1\r\nHost: s\r\n\r\n",
+            400,
+            "bad-path",
+        ),
+        (
+            "POST /search HTTP/1.1\r\nHost: s\r\nContent-Length: 3\r\n\r\nabc",
+            405,
+            "method-not-allowed",
+        ),
+        (
+            "POST /nowhere HTTP/1.1\r\nHost: s\r\nContent-Length: 3\r\n\r\nabc",
+            404,
+            "not-found",
+        ),
+        (
+            "POST /events HTTP/1.1\r\nHost: s\r\nContent-Length: 2\r\n\r\n{}",
+            415,
+            "unsupported-media-type",
+        ),
+        (
+            "POST /events HTTP/1.1\r\nHost: s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+            400,
+            "invalid-events",
+        ),
+        ("GET / HTTP/1.1\r\n\r\n", 400, "bad-request"),
+        ("GET /health HTTP/1.1\r\nHost: s\r\n\r\n", 503, "not-ready"),
+    ];
+    for (request, status, problem) in rows {
+        let answer = talk(&mut client, request.as_bytes(), "}").await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request:?}: {answer}"
+        );
+        assert!(
+            answer.contains(&format!("/problems/{problem}\"")),
+            "{request:?}: {answer}"
+        );
+        assert!(
+            answer.contains("Connection: keep-alive\r\n"),
+            "{request:?}: {answer}"
+        );
+    }
+    assert_eq!(house.app.drain.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_decision_is_left_by_every_request() {
+    let house = House::new();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let request = format!(
+        "GET /popular HTTP/1.1\r\nHost: s\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-01\r\n\r\n"
+    );
+    let answer = house.ask(request.as_bytes(), "}").await;
+    assert!(
+        answer.contains(&format!("X-Trace-ID: {trace}\r\n")),
+        "{answer}"
+    );
+    let id = crate::telemetry::traceparent::TraceId::parse(trace).unwrap();
+    // Written down after the answer was sent.
+    let found = loop {
+        let found = house.app.decisions.find(id);
+        if !found.is_empty() {
+            break found;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].status, found[0].problem),
+        (503, Some("not-ready"))
+    );
+    assert_eq!(found[0].host, "s");
+}
