@@ -180,14 +180,8 @@ mod tests {
         );
         let line =
             "policy/ranking.toml:12:9: weights.serch: unknown key; did you mean \"search\"?\n";
-        check(
-            &[&broken],
-            &format!("{line}1 file checked: 1 problem, no warnings"),
-        );
-        check(
-            &[&policy],
-            &format!("{line}3 files checked: 1 problem, no warnings"),
-        );
+        check(&[&broken], &format!("{line}1 file checked: 1 problem, no warnings"));
+        check(&[&policy], &format!("{line}3 files checked: 1 problem, no warnings"));
 
         write("policy/ranking.toml", "");
         write("policy/limit.toml", "");

@@ -64,11 +64,7 @@ pub struct Stepped {
 impl Stepped {
     /// A stopped clock whose wall time is `unix_micros`.
     pub fn at(unix_micros: i64) -> Arc<Self> {
-        Arc::new(Self {
-            start: now(),
-            unix_start: unix_micros,
-            elapsed_micros: AtomicU64::new(0),
-        })
+        Arc::new(Self { start: now(), unix_start: unix_micros, elapsed_micros: AtomicU64::new(0) })
     }
 
     /// Moves both times forward.

@@ -53,10 +53,7 @@ fn malformed(text: &str) -> (String, Option<String>) {
     } else {
         "write it as \"250ms\", \"30s\", \"12h\" or \"14d\""
     };
-    (
-        "a duration is a whole number with its unit".into(),
-        Some(hint.into()),
-    )
+    ("a duration is a whole number with its unit".into(), Some(hint.into()))
 }
 
 fn unknown_unit(number: u64, unit: &str, rest: &str, text: &str) -> (String, Option<String>) {
@@ -64,10 +61,7 @@ fn unknown_unit(number: u64, unit: &str, rest: &str, text: &str) -> (String, Opt
         return malformed(text);
     }
     if unit.is_empty() {
-        return (
-            "a duration needs its unit: w, d, h, m, s, ms or us".into(),
-            None,
-        );
+        return ("a duration needs its unit: w, d, h, m, s, ms or us".into(), None);
     }
     let meant = match unit.to_lowercase().as_str() {
         "week" | "weeks" => Some("w"),
@@ -77,10 +71,7 @@ fn unknown_unit(number: u64, unit: &str, rest: &str, text: &str) -> (String, Opt
         "sec" | "secs" | "second" | "seconds" => Some("s"),
         "msec" | "millis" | "millisecond" | "milliseconds" => Some("ms"),
         "usec" | "micros" | "microsecond" | "microseconds" | "µs" => Some("us"),
-        lower => UNITS
-            .iter()
-            .map(|(name, _)| *name)
-            .find(|name| *name == lower),
+        lower => UNITS.iter().map(|(name, _)| *name).find(|name| *name == lower),
     };
     (
         "the unit of a duration is one of w, d, h, m, s, ms, us".into(),

@@ -53,9 +53,6 @@ fn start(common: &Common) -> anyhow::Result<()> {
     );
     let filter = tracing_subscriber::EnvFilter::try_new(&common.log)
         .map_err(|e| Usage(format!("--log {}: {e}", common.log)))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }

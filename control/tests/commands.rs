@@ -40,10 +40,7 @@ impl Place {
         );
         assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
         for word in words {
-            assert!(
-                said.contains(word),
-                "{arguments:?} does not say `{word}`: {said}"
-            );
+            assert!(said.contains(word), "{arguments:?} does not say `{word}`: {said}");
         }
     }
 
@@ -58,9 +55,7 @@ const EVENTS: &str = "user_id,product_id,event_type\nu,1,view\nu,3,wish\nu,9,buy
 #[test]
 fn a_folder_is_imported_and_again_changes_nothing() {
     let place = Place::new();
-    place
-        .put("shop/products.csv", PRODUCTS)
-        .put("shop/events.csv", EVENTS);
+    place.put("shop/products.csv", PRODUCTS).put("shop/events.csv", EVENTS);
     let first = [
         "products.csv: 3 rows, 1 bad, skipped",
         "skipped: shop/products.csv, line 3: `price` \"x\" is not a number",
@@ -80,14 +75,7 @@ fn a_folder_is_imported_and_again_changes_nothing() {
     ];
     place.check(&import, 0, &again);
     place.check(
-        &[
-            "import",
-            "shop",
-            "--map",
-            "price=unit cost",
-            "--event",
-            "wish=add_to_cart",
-        ],
+        &["import", "shop", "--map", "price=unit cost", "--event", "wish=add_to_cart"],
         0,
         &["events: 1 added, 2 already there"],
     );
@@ -101,27 +89,11 @@ fn files_are_named_one_by_one() {
         .put("b.jsonl", "{\"id\": 2, \"name\": \"B\"}\n")
         .put("c.txt", "user_id,product_id,rating\nu,1,5\nu,2,3\n");
     place.check(
-        &[
-            "import",
-            "--products",
-            "a.csv",
-            "--products",
-            "b.jsonl",
-            "--data-dir",
-            "data",
-        ],
+        &["import", "--products", "a.csv", "--products", "b.jsonl", "--data-dir", "data"],
         0,
         &["products: 2 added"],
     );
-    let events = [
-        "import",
-        "--events",
-        "c.txt",
-        "--format",
-        "csv",
-        "--default-event",
-        "rating",
-    ];
+    let events = ["import", "--events", "c.txt", "--format", "csv", "--default-event", "rating"];
     place.check(&events, 0, &["events: 1 added", "no file of products"]);
     let lower = [&events[..], &["--min-value", "3"]].concat();
     place.check(&lower, 0, &["events: 1 added, 1 already there"]);
@@ -130,18 +102,9 @@ fn files_are_named_one_by_one() {
 #[test]
 fn a_failed_import_says_what_to_do_and_changes_nothing() {
     let place = Place::new();
-    place
-        .put("shop/products.csv", PRODUCTS)
-        .put("shop/events.csv", EVENTS);
+    place.put("shop/products.csv", PRODUCTS).put("shop/events.csv", EVENTS);
     place.check(
-        &[
-            "import",
-            "shop",
-            "--map",
-            "price=unit cost",
-            "--max-errors",
-            "0",
-        ],
+        &["import", "shop", "--map", "price=unit cost", "--max-errors", "0"],
         1,
         &[
             "error: stopped: 1 of 2 rows are bad and 0 are allowed; nothing was imported",
@@ -149,22 +112,14 @@ fn a_failed_import_says_what_to_do_and_changes_nothing() {
             "shop/products.csv, line 3",
         ],
     );
-    place.check(
-        &["import", "--products", "absent.csv"],
-        1,
-        &["absent.csv", "cannot open"],
-    );
+    place.check(&["import", "--products", "absent.csv"], 1, &["absent.csv", "cannot open"]);
     place.check(
         &["import", "--products", "shop/events.csv"],
         1,
         &["--map name=COLUMN", "nothing was imported"],
     );
     place.put("data/store.sqlite", "this is not a store");
-    let words = [
-        "cannot use the data folder",
-        "not a database",
-        "not touched",
-    ];
+    let words = ["cannot use the data folder", "not a database", "not touched"];
     place.check(&["import", "shop"], 1, &words);
     let text = std::fs::read_to_string(place.data().join("store.sqlite")).unwrap();
     assert_eq!(text, "this is not a store");
@@ -184,31 +139,13 @@ fn a_wrong_command_line_is_exit_code_2() {
     check(&["import", "absent"], "cannot list absent");
     check(&["import", "empty"], "has no products.csv");
     check(&["import", "twice"], "choose with --products FILE");
-    check(
-        &["import", "twice", "--products", "x.csv"],
-        "cannot be used with",
-    );
+    check(&["import", "twice", "--products", "x.csv"], "cannot be used with");
     check(&["import", "twice", "--map", "price"], "NAME=VALUE");
-    check(
-        &["import", "--products", "x.csv", "--map", "colour=x"],
-        "the fields are",
-    );
-    check(
-        &["import", "--events", "x.csv", "--event", "a=b"],
-        "add_to_cart",
-    );
-    check(
-        &["import", "--events", "x.csv", "--default-event", "b"],
-        "add_to_cart",
-    );
-    check(
-        &["import", "--events", "x.csv", "--max-errors", "some"],
-        "1%",
-    );
-    check(
-        &["import", "--events", "x.csv", "--format", "xls"],
-        "parquet",
-    );
+    check(&["import", "--products", "x.csv", "--map", "colour=x"], "the fields are");
+    check(&["import", "--events", "x.csv", "--event", "a=b"], "add_to_cart");
+    check(&["import", "--events", "x.csv", "--default-event", "b"], "add_to_cart");
+    check(&["import", "--events", "x.csv", "--max-errors", "some"], "1%");
+    check(&["import", "--events", "x.csv", "--format", "xls"], "parquet");
     check(&["demo", "--products", "0"], "0");
     check(&["demo", "--as-of", "soon"], "2026-05-01");
     check(&["demo", "--log", "a=b=c"], "--log");
@@ -218,26 +155,10 @@ fn a_wrong_command_line_is_exit_code_2() {
 #[test]
 fn a_small_demo_shop() {
     let place = Place::new();
-    let demo = [
-        "demo",
-        "--products",
-        "50",
-        "--events",
-        "200",
-        "--users",
-        "5",
-    ];
+    let demo = ["demo", "--products", "50", "--events", "200", "--users", "5"];
     let demo = [&demo[..], &["--as-of", "2026-05-01"]].concat();
-    place.check(
-        &demo,
-        0,
-        &["products: 50 added", "events: 200 added", "revision 1"],
-    );
-    place.check(
-        &demo,
-        0,
-        &["50 unchanged", "200 already there", "revision 1"],
-    );
+    place.check(&demo, 0, &["products: 50 added", "events: 200 added", "revision 1"]);
+    place.check(&demo, 0, &["50 unchanged", "200 already there", "revision 1"]);
     let leftovers: Vec<_> = std::fs::read_dir(place.data())
         .unwrap()
         .map(|entry| entry.unwrap().path())

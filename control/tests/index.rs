@@ -76,14 +76,8 @@ fn it_builds_when_needed_and_says_what_it_did() {
     };
     let (code, text) = run(&["--if-needed"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(
-        text.contains("is in force after") && text.contains("300 with embeddings"),
-        "{text}"
-    );
-    assert!(
-        text.contains("learn: done") && text.contains("publish: done"),
-        "{text}"
-    );
+    assert!(text.contains("is in force after") && text.contains("300 with embeddings"), "{text}");
+    assert!(text.contains("learn: done") && text.contains("publish: done"), "{text}");
     let first = in_force(folder.path());
 
     let (code, text) = run(&["--if-needed"]);
@@ -100,10 +94,7 @@ fn it_builds_when_needed_and_says_what_it_did() {
 
     let (code, text) = run(&["--embedding-model", "/no/such/model"]);
     assert_eq!(code, Some(1));
-    assert!(
-        text.contains("/no/such/model: there is no such folder"),
-        "{text}"
-    );
+    assert!(text.contains("/no/such/model: there is no such folder"), "{text}");
     let (code, text) = run(&["--dims", "0"]);
     assert_eq!(code, Some(2), "{text}");
     assert_eq!(in_force(folder.path()), first);
@@ -119,9 +110,7 @@ fn an_empty_data_folder_gets_an_empty_index() {
     let output = index(&folder.path().join("new"), &[]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("0 products"), "{}", said(&output));
-    let version = versions::current(&folder.path().join("new"))
-        .unwrap()
-        .unwrap();
+    let version = versions::current(&folder.path().join("new")).unwrap().unwrap();
     KeywordIndex::open(&version.verify(Part::Keyword).unwrap()).unwrap();
 }
 
@@ -139,11 +128,7 @@ impl Moment {
             Self::Since(time) => time,
             Self::Publishing(time) => {
                 let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-                assert!(
-                    lines
-                        .map_while(Result::ok)
-                        .any(|line| line == "index: done")
-                );
+                assert!(lines.map_while(Result::ok).any(|line| line == "index: done"));
                 time
             }
         };
@@ -167,9 +152,8 @@ fn killed_at_any_moment_it_leaves_what_was_in_force() {
     let whole = clock::now().saturating_duration_since(started);
     let mut in_force_before = in_force(data_dir);
 
-    let mut moments: Vec<Moment> = (0..6)
-        .map(|n| Moment::Since(whole.mul_f64((f64::from(n) + 0.37) / 7.0)))
-        .collect();
+    let mut moments: Vec<Moment> =
+        (0..6).map(|n| Moment::Since(whole.mul_f64((f64::from(n) + 0.37) / 7.0))).collect();
     // The last step is short, and the one where it matters.
     moments.extend((0..8).map(|n| Moment::Publishing(Duration::from_millis(4 * n))));
     let mut killed = 0;
@@ -183,32 +167,19 @@ fn killed_at_any_moment_it_leaves_what_was_in_force() {
         let now = in_force(data_dir);
         // Whole either way; another one only if it came so far as to put it into force.
         if now != in_force_before {
-            let products = versions::current(data_dir)
-                .unwrap()
-                .unwrap()
-                .manifest
-                .products;
+            let products = versions::current(data_dir).unwrap().unwrap().manifest.products;
             assert_eq!(products, 5_401 + kill as u64);
         }
         in_force_before = now;
     }
-    assert!(
-        killed >= 10,
-        "only {killed} were killed before they were done"
-    );
+    assert!(killed >= 10, "only {killed} were killed before they were done");
 
     let output = index(data_dir, &[]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert_ne!(in_force(data_dir), in_force_before);
     let left = entries(data_dir);
-    assert!(
-        left.iter().all(|name| !name.starts_with(".building")),
-        "{left:?}"
-    );
-    assert!(
-        left.len() <= 5,
-        "CURRENT, the lock and three versions: {left:?}"
-    );
+    assert!(left.iter().all(|name| !name.starts_with(".building")), "{left:?}");
+    assert!(left.len() <= 5, "CURRENT, the lock and three versions: {left:?}");
 }
 
 /// A file size limit stands in for a full disk: writing fails in the middle of a file.
@@ -228,15 +199,7 @@ fn a_full_disk_changes_nothing() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(
-        said(&output).contains("File too large"),
-        "{}",
-        said(&output)
-    );
+    assert!(said(&output).contains("File too large"), "{}", said(&output));
     assert_eq!(in_force(folder.path()), before);
-    assert!(
-        entries(folder.path())
-            .iter()
-            .all(|name| !name.starts_with(".building"))
-    );
+    assert!(entries(folder.path()).iter().all(|name| !name.starts_with(".building")));
 }

@@ -24,9 +24,7 @@ fn main() -> anyhow::Result<()> {
         println!("skipped: needs PENSTOCK_BENCH_DATA; `make bench` prepares it");
         return Ok(());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     println!("## Engine: microseconds per stage\n");
     println!("One question at a time, {QUESTIONS} of each kind after {WARM_UP} to warm up.\n");
     for folder in folders.split(':') {
@@ -49,62 +47,35 @@ async fn catalogue(folder: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(status.ready, "{}: {:?}", folder.display(), status.notes);
 
     let mut search = Times::default();
-    for (asked, query) in zipf(&workload.queries, WARM_UP + QUESTIONS, SEED)
-        .into_iter()
-        .enumerate()
+    for (asked, query) in zipf(&workload.queries, WARM_UP + QUESTIONS, SEED).into_iter().enumerate()
     {
-        let ask = SearchAsk {
-            q: query.to_owned(),
-            k: 10,
-            ..SearchAsk::default()
-        };
+        let ask = SearchAsk { q: query.to_owned(), k: 10, ..SearchAsk::default() };
         let begun = clock::now();
         let answer = engine.search(policy.clone(), ask).await;
         search.add(asked >= WARM_UP, begun.elapsed().as_micros() as u64, answer)?;
     }
     let mut recommend = Times::default();
     if !workload.users.is_empty() {
-        for (asked, user) in zipf(&workload.users, WARM_UP + QUESTIONS, SEED)
-            .into_iter()
-            .enumerate()
+        for (asked, user) in
+            zipf(&workload.users, WARM_UP + QUESTIONS, SEED).into_iter().enumerate()
         {
-            let ask = RecommendAsk {
-                user_id: user.to_owned(),
-                k: 10,
-                ..RecommendAsk::default()
-            };
+            let ask = RecommendAsk { user_id: user.to_owned(), k: 10, ..RecommendAsk::default() };
             let begun = clock::now();
             let answer = engine.recommend(policy.clone(), ask).await;
             recommend.add(asked >= WARM_UP, begun.elapsed().as_micros() as u64, answer)?;
         }
     }
 
-    let name = folder
-        .file_name()
-        .map_or_else(|| "demo".into(), |name| name.to_string_lossy());
+    let name = folder.file_name().map_or_else(|| "demo".into(), |name| name.to_string_lossy());
     let name = if name == "data" { "demo".into() } else { name };
     println!("### {name}: {} products\n", workload.products);
-    println!(
-        "Modes: search {}, recommend {}.\n",
-        search.modes(),
-        recommend.modes()
-    );
+    println!("Modes: search {}, recommend {}.\n", search.modes(), recommend.modes());
     println!("| stage | search p50 | p99 | recommend p50 | p99 |");
     println!("|---|---:|---:|---:|---:|");
     let mut stages = search.order.clone();
-    stages.extend(
-        recommend
-            .order
-            .iter()
-            .filter(|stage| !search.order.contains(stage))
-            .cloned(),
-    );
+    stages.extend(recommend.order.iter().filter(|stage| !search.order.contains(stage)).cloned());
     for stage in &stages {
-        println!(
-            "| {stage} | {} | {} |",
-            search.cells(stage),
-            recommend.cells(stage)
-        );
+        println!("| {stage} | {} | {} |", search.cells(stage), recommend.cells(stage));
     }
     println!();
     Ok(())
@@ -155,26 +126,13 @@ impl Times {
     fn cells(&self, stage: &str) -> String {
         self.by_stage.get(stage).map_or_else(
             || "– | –".to_owned(),
-            |times| {
-                format!(
-                    "{} | {}",
-                    times.value_at_quantile(0.5),
-                    times.value_at_quantile(0.99)
-                )
-            },
+            |times| format!("{} | {}", times.value_at_quantile(0.5), times.value_at_quantile(0.99)),
         )
     }
 
     fn modes(&self) -> String {
-        let modes: Vec<String> = self
-            .modes
-            .iter()
-            .map(|(mode, count)| format!("{mode} {count}"))
-            .collect();
-        if modes.is_empty() {
-            "not asked (no users)".to_owned()
-        } else {
-            modes.join(", ")
-        }
+        let modes: Vec<String> =
+            self.modes.iter().map(|(mode, count)| format!("{mode} {count}")).collect();
+        if modes.is_empty() { "not asked (no users)".to_owned() } else { modes.join(", ") }
     }
 }

@@ -47,10 +47,6 @@ impl App {
     /// Whether a search would be answered.
     pub fn can_serve(&self) -> Result<(), EngineError> {
         let status = self.engine.get()?.status();
-        if status.ready {
-            Ok(())
-        } else {
-            Err(EngineError::NotReady(status.notes.join("; ")))
-        }
+        if status.ready { Ok(()) } else { Err(EngineError::NotReady(status.notes.join("; "))) }
     }
 }

@@ -79,12 +79,7 @@ impl Context {
             .headers
             .get(http::header::HOST)
             .map(|host| bounded_text(host.as_bytes()))
-            .or_else(|| {
-                request
-                    .uri
-                    .authority()
-                    .map(|host| bounded_text(host.as_str().as_bytes()))
-            })
+            .or_else(|| request.uri.authority().map(|host| bounded_text(host.as_str().as_bytes())))
             .unwrap_or_default();
         decision.protocol = match request.version {
             http::Version::HTTP_09 => "HTTP/0.9",
@@ -93,9 +88,7 @@ impl Context {
             http::Version::HTTP_3 => "HTTP/3.0",
             _ => "HTTP/1.1",
         };
-        self.tls = session
-            .digest()
-            .is_some_and(|digest| digest.ssl_digest.is_some());
+        self.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     }
 
     /// Notes an attempt to pass the request through to `member`.
@@ -126,10 +119,7 @@ impl Context {
         }
         if let Some(member) = &self.member {
             member.succeeded();
-            app.metrics
-                .upstream_attempts
-                .with_label_values(&[&member.name, "answered"])
-                .inc();
+            app.metrics.upstream_attempts.with_label_values(&[&member.name, "answered"]).inc();
             app.metrics
                 .upstream_answered
                 .with_label_values(&[&member.name])
@@ -147,10 +137,7 @@ impl Context {
                 }
                 _ => "failed",
             };
-            app.metrics
-                .upstream_attempts
-                .with_label_values(&[&member.name, outcome])
-                .inc();
+            app.metrics.upstream_attempts.with_label_values(&[&member.name, outcome]).inc();
             if blames {
                 member.failed(&why);
             }
@@ -162,11 +149,7 @@ impl Context {
 
     /// The policy allows another attempt.
     pub fn may_retry(&self) -> bool {
-        let attempts = self
-            .decision
-            .upstream
-            .as_ref()
-            .map_or(0, |used| used.attempts);
+        let attempts = self.decision.upstream.as_ref().map_or(0, |used| used.attempts);
         attempts <= self.policy.resilience.upstream.retries
     }
 

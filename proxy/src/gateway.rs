@@ -103,14 +103,9 @@ fn too_large(request: &RequestHeader, max_bytes: usize) -> Option<Problem> {
 /// RFC 9112, 3.2: a request of HTTP/1.1 without `Host` is answered with 400, whoever would get it.
 fn hostless(request: &RequestHeader) -> Option<Problem> {
     let named = request.headers.contains_key(http::header::HOST)
-        || raw_target_authority(request.raw_path())
-            .authority()
-            .is_some();
+        || raw_target_authority(request.raw_path()).authority().is_some();
     (request.version == http::Version::HTTP_11 && !named).then(|| {
-        Problem::new(
-            Kind::BadRequest,
-            "the request has no Host header; HTTP/1.1 needs one",
-        )
+        Problem::new(Kind::BadRequest, "the request has no Host header; HTTP/1.1 needs one")
     })
 }
 
@@ -162,11 +157,7 @@ impl ProxyHttp for Gateway {
         let app = &self.0;
         ctx.identify(app, session);
         let upgrade = session.is_upgrade_req();
-        let patience = if upgrade {
-            UPGRADED_SILENCE
-        } else {
-            CLIENT_PATIENCE
-        };
+        let patience = if upgrade { UPGRADED_SILENCE } else { CLIENT_PATIENCE };
         session.set_read_timeout(Some(patience));
         session.set_write_timeout(Some(CLIENT_PATIENCE));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
@@ -214,11 +205,8 @@ impl ProxyHttp for Gateway {
                 "no upstream server is healthy",
             ));
         };
-        let peer = upstream::peer(
-            &member,
-            &ctx.policy.resilience.upstream,
-            session.is_upgrade_req(),
-        );
+        let peer =
+            upstream::peer(&member, &ctx.policy.resilience.upstream, session.is_upgrade_req());
         ctx.attempt(member, app.clock.now());
         Ok(Box::new(peer))
     }
@@ -247,12 +235,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::to_upstream(
-            request,
-            &ctx.decision,
-            &self.0.settings.trusted_proxies,
-            ctx.tls,
-        )
+        upstream::to_upstream(request, &ctx.decision, &self.0.settings.trusted_proxies, ctx.tls)
     }
 
     async fn response_filter(
@@ -295,10 +278,7 @@ impl ProxyHttp for Gateway {
             // A kept connection that the server closed meanwhile says nothing about its health.
             ctx.upstream_failed(&self.0, &error, !reused);
         }
-        let timed_out = matches!(
-            error.etype(),
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout
-        );
+        let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
         let untouched = session.response_written().is_none();
         let repeatable = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
@@ -314,17 +294,11 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> FailToProxy {
         ctx.decision.error.get_or_insert_with(|| error.to_string());
-        let gone = FailToProxy {
-            error_code: 0,
-            can_reuse_downstream: false,
-        };
+        let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let Some(problem) = upstream::problem_of(error) else {
             return gone;
         };
-        if session
-            .response_written()
-            .is_some_and(|sent| !sent.status.is_informational())
-        {
+        if session.response_written().is_some_and(|sent| !sent.status.is_informational()) {
             // Half an answer is out. Cutting the connection tells the client that it is half.
             ctx.decision.problem = Some(problem.kind.slug());
             return gone;
@@ -335,10 +309,7 @@ impl ProxyHttp for Gateway {
         if let Err(error) = respond::write(session, reply, &mut ctx.decision).await {
             ctx.decision.error = Some(error.to_string());
         }
-        FailToProxy {
-            error_code: problem.kind.status(),
-            can_reuse_downstream: false,
-        }
+        FailToProxy { error_code: problem.kind.status(), can_reuse_downstream: false }
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
@@ -380,11 +351,7 @@ mod tests {
     fn targets_are_cut_where_the_query_begins() {
         let check = |target: &str, path: &str, query: &str| {
             let (seen_path, seen_query) = split_target(target.as_bytes());
-            assert_eq!(
-                (seen_path, seen_query),
-                (path.as_bytes(), query.as_bytes()),
-                "{target}"
-            );
+            assert_eq!((seen_path, seen_query), (path.as_bytes(), query.as_bytes()), "{target}");
         };
         check("/search?q=a?b", "/search", "q=a?b");
         check("/search", "/search", "");
@@ -403,11 +370,7 @@ mod tests {
             if let Some(host) = host {
                 request.append_header("host", host).unwrap();
             }
-            assert_eq!(
-                hostless(&request).is_some(),
-                refused,
-                "{target} {version:?} {host:?}"
-            );
+            assert_eq!(hostless(&request).is_some(), refused, "{target} {version:?} {host:?}");
         };
         check("/a", http::Version::HTTP_11, None, true);
         check("/a", http::Version::HTTP_11, Some("s"), false);
@@ -422,21 +385,11 @@ mod tests {
         let mut request = RequestHeader::build("GET", b"/search", None).unwrap();
         assert!(too_large(&request, 1_000).is_none());
         request.append_header("x", "y".repeat(1_000)).unwrap();
-        assert!(
-            too_large(&request, 1_000)
-                .unwrap()
-                .detail
-                .contains("may have 1000")
-        );
+        assert!(too_large(&request, 1_000).unwrap().detail.contains("may have 1000"));
         assert!(too_large(&request, 2_000).is_none());
         for _ in 0..MAX_HEADER_LINES {
             request.append_header("a", "b").unwrap();
         }
-        assert!(
-            too_large(&request, 100_000)
-                .unwrap()
-                .detail
-                .contains("129 header lines")
-        );
+        assert!(too_large(&request, 100_000).unwrap().detail.contains("129 header lines"));
     }
 }

@@ -114,13 +114,7 @@ fn elements<'h>(headers: &'h HeaderMap, name: &str) -> Option<Vec<&'h [u8]>> {
 }
 
 fn x_forwarded_for(headers: &HeaderMap) -> Option<Hops> {
-    Some(
-        elements(headers, "x-forwarded-for")?
-            .into_iter()
-            .take(MAX_HOPS)
-            .map(address)
-            .collect(),
-    )
+    Some(elements(headers, "x-forwarded-for")?.into_iter().take(MAX_HOPS).map(address).collect())
 }
 
 /// RFC 7239. A quoted string that contains a comma splits into two unreadable halves, which is
@@ -156,9 +150,7 @@ fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn unquoted(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b"\"")
-        .and_then(|inner| inner.strip_suffix(b"\""))
-        .unwrap_or(text)
+    text.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(text)
 }
 
 /// `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
@@ -169,10 +161,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
         if !port.is_empty() && !is_port(port.strip_prefix(':')?) {
             return None;
         }
-        return inner
-            .parse::<std::net::Ipv6Addr>()
-            .ok()
-            .map(|v6| IpAddr::V6(v6).to_canonical());
+        return inner.parse::<std::net::Ipv6Addr>().ok().map(|v6| IpAddr::V6(v6).to_canonical());
     } else {
         match text.split_once(':') {
             // One colon: IPv4 with a port. More: IPv6 without brackets.
@@ -185,9 +174,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
             _ => text,
         }
     };
-    bare.parse::<IpAddr>()
-        .ok()
-        .map(|address| address.to_canonical())
+    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 fn is_port(text: &str) -> bool {
@@ -202,19 +189,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn trusted() -> Vec<IpNet> {
-        ["10.0.0.0/8", "fd00::/8"]
-            .iter()
-            .map(|net| net.parse().unwrap())
-            .collect()
+        ["10.0.0.0/8", "fd00::/8"].iter().map(|net| net.parse().unwrap()).collect()
     }
 
     fn identify(peer: &str, lines: &[(&'static str, &str)]) -> Client {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(
-                *name,
-                http::HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
+            headers.append(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         Client::identify(peer.parse().unwrap(), &headers, &trusted())
     }
@@ -236,112 +217,37 @@ mod tests {
         check("::ffff:1.2.3.4", &[], "1.2.3.4", Via::Peer);
         // A trusted proxy.
         check("10.0.0.1", &[], "10.0.0.1", Via::Peer);
-        check(
-            "10.0.0.1",
-            &[(xff, "9.9.9.9")],
-            "9.9.9.9",
-            Via::XForwardedFor,
-        );
-        check(
-            "::ffff:10.0.0.1",
-            &[(xff, "9.9.9.9")],
-            "9.9.9.9",
-            Via::XForwardedFor,
-        );
-        check(
-            "10.0.0.1",
-            &[(xff, "6.6.6.6, 9.9.9.9, 10.2.2.2")],
-            "9.9.9.9",
-            Via::XForwardedFor,
-        );
+        check("10.0.0.1", &[(xff, "9.9.9.9")], "9.9.9.9", Via::XForwardedFor);
+        check("::ffff:10.0.0.1", &[(xff, "9.9.9.9")], "9.9.9.9", Via::XForwardedFor);
+        check("10.0.0.1", &[(xff, "6.6.6.6, 9.9.9.9, 10.2.2.2")], "9.9.9.9", Via::XForwardedFor);
         check(
             "10.0.0.1",
             &[(xff, "6.6.6.6"), (xff, "9.9.9.9,10.2.2.2")],
             "9.9.9.9",
             Via::XForwardedFor,
         );
-        check(
-            "10.0.0.1",
-            &[(xff, "9.9.9.9:4711")],
-            "9.9.9.9",
-            Via::XForwardedFor,
-        );
-        check(
-            "10.0.0.1",
-            &[(xff, "[2001:db8::1]:443")],
-            "2001:db8::1",
-            Via::XForwardedFor,
-        );
-        check(
-            "10.0.0.1",
-            &[(xff, "2001:db8::1")],
-            "2001:db8::1",
-            Via::XForwardedFor,
-        );
-        check(
-            "fd00::1",
-            &[(xff, "::ffff:9.9.9.9")],
-            "9.9.9.9",
-            Via::XForwardedFor,
-        );
-        check(
-            "10.0.0.1",
-            &[(xff, ",, 9.9.9.9 ,")],
-            "9.9.9.9",
-            Via::XForwardedFor,
-        );
+        check("10.0.0.1", &[(xff, "9.9.9.9:4711")], "9.9.9.9", Via::XForwardedFor);
+        check("10.0.0.1", &[(xff, "[2001:db8::1]:443")], "2001:db8::1", Via::XForwardedFor);
+        check("10.0.0.1", &[(xff, "2001:db8::1")], "2001:db8::1", Via::XForwardedFor);
+        check("fd00::1", &[(xff, "::ffff:9.9.9.9")], "9.9.9.9", Via::XForwardedFor);
+        check("10.0.0.1", &[(xff, ",, 9.9.9.9 ,")], "9.9.9.9", Via::XForwardedFor);
         // Everybody is trusted: the farthest is the client.
-        check(
-            "10.0.0.1",
-            &[(xff, "10.3.3.3, 10.2.2.2")],
-            "10.3.3.3",
-            Via::XForwardedFor,
-        );
+        check("10.0.0.1", &[(xff, "10.3.3.3, 10.2.2.2")], "10.3.3.3", Via::XForwardedFor);
         // Unreadable: the last address vouched for, never what stands left of it.
-        check(
-            "10.0.0.1",
-            &[(xff, "6.6.6.6, nonsense")],
-            "10.0.0.1",
-            Via::Peer,
-        );
-        check(
-            "10.0.0.1",
-            &[(xff, "6.6.6.6, nonsense, 10.2.2.2")],
-            "10.2.2.2",
-            Via::XForwardedFor,
-        );
+        check("10.0.0.1", &[(xff, "6.6.6.6, nonsense")], "10.0.0.1", Via::Peer);
+        check("10.0.0.1", &[(xff, "6.6.6.6, nonsense, 10.2.2.2")], "10.2.2.2", Via::XForwardedFor);
         check("10.0.0.1", &[(xff, "1.2.3.4.5")], "10.0.0.1", Via::Peer);
         check("10.0.0.1", &[(xff, "9.9.9.9:99999")], "10.0.0.1", Via::Peer);
         check("10.0.0.1", &[(xff, "[9.9.9.9]")], "10.0.0.1", Via::Peer);
         check("10.0.0.1", &[(xff, "fe80::1%eth0")], "10.0.0.1", Via::Peer);
         check("10.0.0.1", &[(xff, "\u{e9}\u{e9}")], "10.0.0.1", Via::Peer);
         // An unreadable X-Forwarded-For is not a reason to believe another header.
-        check(
-            "10.0.0.1",
-            &[(xff, "nonsense"), ("x-real-ip", "6.6.6.6")],
-            "10.0.0.1",
-            Via::Peer,
-        );
+        check("10.0.0.1", &[(xff, "nonsense"), ("x-real-ip", "6.6.6.6")], "10.0.0.1", Via::Peer);
         // An empty one is as good as none.
-        check(
-            "10.0.0.1",
-            &[(xff, ""), ("x-real-ip", "9.9.9.9")],
-            "9.9.9.9",
-            Via::XRealIp,
-        );
-        check(
-            "10.0.0.1",
-            &[("x-real-ip", "9.9.9.9, 8.8.8.8")],
-            "10.0.0.1",
-            Via::Peer,
-        );
+        check("10.0.0.1", &[(xff, ""), ("x-real-ip", "9.9.9.9")], "9.9.9.9", Via::XRealIp);
+        check("10.0.0.1", &[("x-real-ip", "9.9.9.9, 8.8.8.8")], "10.0.0.1", Via::Peer);
         let fwd = "forwarded";
-        check(
-            "10.0.0.1",
-            &[(fwd, "for=9.9.9.9;proto=https")],
-            "9.9.9.9",
-            Via::Forwarded,
-        );
+        check("10.0.0.1", &[(fwd, "for=9.9.9.9;proto=https")], "9.9.9.9", Via::Forwarded);
         check(
             "10.0.0.1",
             &[(fwd, "proto=https; For=\"[2001:db8::1]:80\"")],
@@ -354,29 +260,16 @@ mod tests {
             "9.9.9.9",
             Via::Forwarded,
         );
-        check(
-            "10.0.0.1",
-            &[(fwd, "for=6.6.6.6, for=_hidden")],
-            "10.0.0.1",
-            Via::Peer,
-        );
+        check("10.0.0.1", &[(fwd, "for=6.6.6.6, for=_hidden")], "10.0.0.1", Via::Peer);
         check("10.0.0.1", &[(fwd, "for=unknown")], "10.0.0.1", Via::Peer);
         check("10.0.0.1", &[(fwd, "by=9.9.9.9")], "10.0.0.1", Via::Peer);
-        check(
-            "10.0.0.1",
-            &[(xff, "9.9.9.9"), (fwd, "for=6.6.6.6")],
-            "9.9.9.9",
-            Via::XForwardedFor,
-        );
+        check("10.0.0.1", &[(xff, "9.9.9.9"), (fwd, "for=6.6.6.6")], "9.9.9.9", Via::XForwardedFor);
     }
 
     #[test]
     fn a_very_long_route_is_not_followed() {
         let hops = vec!["10.1.1.1"; 5_000].join(",");
-        let client = identify(
-            "10.0.0.1",
-            &[("x-forwarded-for", &format!("6.6.6.6,{hops}"))],
-        );
+        let client = identify("10.0.0.1", &[("x-forwarded-for", &format!("6.6.6.6,{hops}"))]);
         assert_eq!(client.address.to_string(), "10.1.1.1");
     }
 

@@ -19,17 +19,8 @@ const MAX_TEXT_BYTES: usize = 512;
 /// Longest id, in bytes; the engine's ids are no longer.
 const MAX_ID_BYTES: usize = 256;
 
-const KNOWN: [&str; 9] = [
-    "q",
-    "user_id",
-    "product_id",
-    "k",
-    "category",
-    "brand",
-    "min_price",
-    "max_price",
-    "fields",
-];
+const KNOWN: [&str; 9] =
+    ["q", "user_id", "product_id", "k", "category", "brand", "min_price", "max_price", "fields"];
 
 /// A parameter that cannot be used, with a sentence that says what to send instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,10 +33,7 @@ pub struct BadParameter {
 }
 
 fn bad(parameter: &'static str, detail: impl Into<String>) -> BadParameter {
-    BadParameter {
-        parameter,
-        detail: detail.into(),
-    }
+    BadParameter { parameter, detail: detail.into() }
 }
 
 /// `GET /search`. `max_chars` is the policy's bound on `q`.
@@ -75,23 +63,13 @@ pub fn explain(query: &[u8], max_chars: usize) -> Result<(SearchAsk, String), Ba
 /// `GET /recommend/{user_id}`.
 pub fn recommend(query: &[u8], user_id: String) -> Result<RecommendAsk, BadParameter> {
     let given = Given::read(query)?;
-    Ok(RecommendAsk {
-        user_id,
-        k: given.k()?,
-        filter: given.filter()?,
-        fields: given.fields()?,
-    })
+    Ok(RecommendAsk { user_id, k: given.k()?, filter: given.filter()?, fields: given.fields()? })
 }
 
 /// `GET /similar/{product_id}` and `GET /popular`.
 pub fn products(query: &[u8], product_id: Option<String>) -> Result<ProductAsk, BadParameter> {
     let given = Given::read(query)?;
-    Ok(ProductAsk {
-        product_id,
-        k: given.k()?,
-        filter: given.filter()?,
-        fields: given.fields()?,
-    })
+    Ok(ProductAsk { product_id, k: given.k()?, filter: given.filter()?, fields: given.fields()? })
 }
 
 /// The known parameters of a query string, decoded, each at most once.
@@ -116,10 +94,7 @@ impl<'q> Given<'q> {
             let value = decode(value, Plus::Space)
                 .map_err(|why| bad(parameter, format!("{parameter} {why}")))?;
             if given.0[which].replace(value).is_some() {
-                return Err(bad(
-                    parameter,
-                    format!("{parameter} is given twice; send it once"),
-                ));
+                return Err(bad(parameter, format!("{parameter} is given twice; send it once")));
             }
         }
         Ok(given)
@@ -134,10 +109,9 @@ impl<'q> Given<'q> {
     fn text(&self, name: &'static str, max_bytes: usize) -> Result<Option<&str>, BadParameter> {
         match self.raw(name).map(str::trim) {
             None | Some("") => Ok(None),
-            Some(text) if text.len() > max_bytes => Err(bad(
-                name,
-                format!("{name} has {} bytes; it may have {max_bytes}", text.len()),
-            )),
+            Some(text) if text.len() > max_bytes => {
+                Err(bad(name, format!("{name} has {} bytes; it may have {max_bytes}", text.len())))
+            }
             Some(text) => Ok(Some(text)),
         }
     }
@@ -155,17 +129,11 @@ impl<'q> Given<'q> {
         };
         let q = q.trim();
         if q.is_empty() {
-            return Err(bad(
-                "q",
-                "q is empty: say what to search for, as in /search?q=coffee+mug",
-            ));
+            return Err(bad("q", "q is empty: say what to search for, as in /search?q=coffee+mug"));
         }
         let chars = q.chars().count();
         if chars > max_chars {
-            return Err(bad(
-                "q",
-                format!("q has {chars} characters; it may have {max_chars}"),
-            ));
+            return Err(bad("q", format!("q has {chars} characters; it may have {max_chars}")));
         }
         Ok(q.to_owned())
     }
@@ -179,10 +147,7 @@ impl<'q> Given<'q> {
             Ok(k) if digits_only && (1..=MAX_K).contains(&k) => Ok(k),
             _ => Err(bad(
                 "k",
-                format!(
-                    "k must be a whole number from 1 to {MAX_K}, not {}",
-                    quoted(k)
-                ),
+                format!("k must be a whole number from 1 to {MAX_K}, not {}", quoted(k)),
             )),
         }
     }
@@ -212,10 +177,7 @@ impl<'q> Given<'q> {
             Ok(price) if price.is_finite() && price >= 0.0 => Ok(Some(price)),
             _ => Err(bad(
                 name,
-                format!(
-                    "{name} must be a number of at least 0, as in 19.99, not {}",
-                    quoted(text)
-                ),
+                format!("{name} must be a number of at least 0, as in 19.99, not {}", quoted(text)),
             )),
         }
     }
@@ -223,11 +185,7 @@ impl<'q> Given<'q> {
     fn fields(&self) -> Result<Vec<Field>, BadParameter> {
         let mut fields = Vec::new();
         let names = self.text("fields", MAX_TEXT_BYTES)?.unwrap_or_default();
-        for name in names
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-        {
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let field = Field::from_name(name).ok_or_else(|| {
                 let known: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
                 bad(

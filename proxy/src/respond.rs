@@ -146,10 +146,7 @@ impl Problem {
     /// The same, with a time after which trying again is worth it.
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
-        Self {
-            retry_after: Some(after),
-            ..self
-        }
+        Self { retry_after: Some(after), ..self }
     }
 
     fn body(&self, decision: &Decision) -> Bytes {
@@ -182,10 +179,7 @@ impl Problem {
 impl From<BadParameter> for Problem {
     fn from(bad: BadParameter) -> Self {
         let parameter = Some(bad.parameter);
-        Self {
-            parameter,
-            ..Self::new(Kind::BadParameter, bad.detail)
-        }
+        Self { parameter, ..Self::new(Kind::BadParameter, bad.detail) }
     }
 }
 
@@ -194,10 +188,9 @@ impl From<Refused> for Problem {
         let detail = refused.to_string();
         match refused {
             Refused::Path(_) => Self::new(Kind::BadPath, detail),
-            Refused::Method { allow } => Self {
-                allow: Some(allow),
-                ..Self::new(Kind::MethodNotAllowed, detail)
-            },
+            Refused::Method { allow } => {
+                Self { allow: Some(allow), ..Self::new(Kind::MethodNotAllowed, detail) }
+            }
         }
     }
 }
@@ -252,10 +245,7 @@ impl Reply {
 
     /// A JSON document that no cache may keep.
     pub fn fleeting(status: u16, content: &impl Serialize) -> Self {
-        Self {
-            cache_control: NO_STORE,
-            ..Self::json(status, content)
-        }
+        Self { cache_control: NO_STORE, ..Self::json(status, content) }
     }
 
     /// The answer to `OPTIONS`.
@@ -330,9 +320,7 @@ pub async fn write(
         || reply.status == StatusCode::NO_CONTENT
         || reply.body.is_empty();
     let head = reply.header(decision)?;
-    session
-        .write_response_header(Box::new(head), bodyless)
-        .await?;
+    session.write_response_header(Box::new(head), bodyless).await?;
     let body = if bodyless { None } else { Some(reply.body) };
     session.write_response_body(body, true).await
 }

@@ -131,9 +131,7 @@ pub fn route(method: &Method, path: &[u8]) -> (Endpoint, Result<Route, Refused>)
     let Some((endpoint, id)) = endpoint(path) else {
         // An answer to TRACE repeats the request, cookies and all. Nobody needs that from a shop.
         let route = if method == Method::TRACE {
-            Err(Refused::Method {
-                allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-            })
+            Err(Refused::Method { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" })
         } else {
             Ok(Route::Upstream)
         };
@@ -233,10 +231,7 @@ pub(crate) fn decode(text: &[u8], plus: Plus) -> Result<Cow<'_, str>, &'static s
         rest = &rest[at + 3..];
     }
     let spaced: Cow<'_, [u8]> = if plus == Plus::Space && text.contains(&b'+') {
-        text.iter()
-            .map(|&byte| if byte == b'+' { b' ' } else { byte })
-            .collect::<Vec<_>>()
-            .into()
+        text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect::<Vec<_>>().into()
     } else {
         text.into()
     };
@@ -278,18 +273,8 @@ mod tests {
         check("/recommend/%00", user("\0"));
         check("/recommend/a+b", user("a+b"));
         check("/recommend/%F0%9F%98%80", user("😀"));
-        check(
-            "/similar/p1",
-            Route::Similar {
-                product_id: "p1".into(),
-            },
-        );
-        check(
-            "/products/p1",
-            Route::Product {
-                product_id: "p1".into(),
-            },
-        );
+        check("/similar/p1", Route::Similar { product_id: "p1".into() });
+        check("/products/p1", Route::Product { product_id: "p1".into() });
         // Not ours: through to the application, untouched.
         for path in [
             "/",
@@ -337,12 +322,10 @@ mod tests {
     fn methods() {
         let check = |method: &str, path: &str, expected: Result<Route, &'static str>| {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            let seen = route(&method, path.as_bytes())
-                .1
-                .map_err(|refused| match refused {
-                    Refused::Method { allow } => allow,
-                    Refused::Path(_) => "path",
-                });
+            let seen = route(&method, path.as_bytes()).1.map_err(|refused| match refused {
+                Refused::Method { allow } => allow,
+                Refused::Path(_) => "path",
+            });
             assert_eq!(seen, expected, "{method} {path}");
         };
         check("HEAD", "/search", Ok(Route::Search));
@@ -351,20 +334,12 @@ mod tests {
         check("BREW", "/popular", Err(READS));
         check("TRACE", "/search", Err(READS));
         check("OPTIONS", "/search", Ok(Route::Options { allow: READS }));
-        check(
-            "OPTIONS",
-            "/recommend/%zz",
-            Ok(Route::Options { allow: READS }),
-        );
+        check("OPTIONS", "/recommend/%zz", Ok(Route::Options { allow: READS }));
         check("POST", "/events", Ok(Route::Events));
         check("GET", "/events", Err(WRITES));
         check("OPTIONS", "/events", Ok(Route::Options { allow: WRITES }));
         check("BREW", "/coffee", Ok(Route::Upstream));
-        check(
-            "TRACE",
-            "/coffee",
-            Err("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        );
+        check("TRACE", "/coffee", Err("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
 
     #[test]

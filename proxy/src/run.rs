@@ -30,11 +30,9 @@ const SETTINGS_FILE: &str = "penstock.toml";
 pub fn check_cpu() -> Result<(), String> {
     #[cfg(target_arch = "x86_64")]
     if !std::arch::is_x86_feature_detected!("avx2") {
-        return Err(
-            "this build needs a processor with AVX2 (any x86-64 since 2013, or build it \
+        return Err("this build needs a processor with AVX2 (any x86-64 since 2013, or build it \
                     without the flags in .cargo/config.toml)"
-                .into(),
-        );
+            .into());
     }
     Ok(())
 }
@@ -58,28 +56,17 @@ pub fn one_thread_per_search() {
     }
     // Returns only when it failed; then searches are slower, not wrong.
     let error = again.exec();
-    eprintln!(
-        "penstock: cannot set {} and start again: {error}",
-        TEAMS.join(" and ")
-    );
+    eprintln!("penstock: cannot set {} and start again: {error}", TEAMS.join(" and "));
 }
 
 /// `penstock run`.
 pub fn serve(config: Option<&Path>, upgrade: bool) -> anyhow::Result<()> {
     let settings = load(config)?;
     logs::start(&settings.log);
-    std::fs::create_dir_all(&settings.data_dir).with_context(|| {
-        format!(
-            "cannot make the data folder {}",
-            settings.data_dir.display()
-        )
-    })?;
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot make the data folder {}", settings.data_dir.display()))?;
     // Sockets first: an address that is taken is worth knowing before anything is loaded.
-    let bound = if upgrade {
-        server::inherit(&settings)?
-    } else {
-        server::bind(&settings)?
-    };
+    let bound = if upgrade { server::inherit(&settings)? } else { server::bind(&settings)? };
     let app = Arc::new(app(settings, prometheus::default_registry())?);
     count_panics(&app);
     if upgrade {
@@ -92,35 +79,21 @@ pub fn serve(config: Option<&Path>, upgrade: bool) -> anyhow::Result<()> {
 
 /// `penstock check`: what is wrong, and whether there is anything.
 pub fn check(paths: &[PathBuf]) -> ExitCode {
-    let report = if paths.is_empty() {
-        check_own()
-    } else {
-        penstock_config::check::check(paths)
-    };
+    let report = if paths.is_empty() { check_own() } else { penstock_config::check::check(paths) };
     println!("{report}");
-    if report.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What `penstock run` would start with here: settings, environment and the policy folder.
 fn check_own() -> Report {
-    let own = Report {
-        files: 1,
-        ..Report::default()
-    };
+    let own = Report { files: 1, ..Report::default() };
     match load(None) {
         Err(Problems(problems)) => Report { problems, ..own },
         // Made with the defaults at the first start.
         Ok(settings) if !settings.policy_dir.exists() => own,
         Ok(settings) => {
             let report = penstock_config::check::check(&[&settings.policy_dir]);
-            Report {
-                files: report.files + own.files,
-                ..report
-            }
+            Report { files: report.files + own.files, ..report }
         }
     }
 }
@@ -137,10 +110,8 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     let clock = clock::system();
     let metrics = Arc::new(Metrics::register(registry)?);
     let access_log = AccessLog::start(std::io::stdout(), metrics.access_log_dropped.clone())?;
-    let upstream = Arc::new(Pool::new(
-        &settings.upstream.servers,
-        metrics.upstream_healthy.clone(),
-    ));
+    let upstream =
+        Arc::new(Pool::new(&settings.upstream.servers, metrics.upstream_healthy.clone()));
     let engine: Arc<EngineSlot> = Arc::default();
     Ok(App {
         policies: watch(&settings, &engine, clock.clone())?,

@@ -14,10 +14,7 @@ fn profile_folder() -> PathBuf {
     }
     let own = std::env::current_exe().expect("a running program has a path");
     // target/<profile>/deps/<test>
-    own.ancestors()
-        .nth(2)
-        .expect("test executables live in target/<profile>/deps")
-        .to_owned()
+    own.ancestors().nth(2).expect("test executables live in target/<profile>/deps").to_owned()
 }
 
 /// Path of `penstock` or `penstock-control` of the same build as this test.
@@ -107,11 +104,7 @@ pub fn run_with(name: &str, args: &[&str], env: &[(&str, &str)]) -> Ran {
 
 /// `penstock-control` on a data folder: `control(data, &["import", "--products", …])`.
 pub fn control(data: &Path, args: &[&str]) -> Ran {
-    run_with(
-        "penstock-control",
-        args,
-        &[("PENSTOCK_DATA_DIR", text(data))],
-    )
+    run_with("penstock-control", args, &[("PENSTOCK_DATA_DIR", text(data))])
 }
 
 /// Starts `penstock-control` on a data folder, silent, to be killed half way.

@@ -56,10 +56,8 @@ impl Setup {
 
     /// The application behind the proxy: one or several addresses.
     pub fn upstream(self, servers: &[SocketAddr]) -> Self {
-        let servers: Vec<String> = servers
-            .iter()
-            .map(|server| format!("http://{server}"))
-            .collect();
+        let servers: Vec<String> =
+            servers.iter().map(|server| format!("http://{server}")).collect();
         self.env("PENSTOCK_UPSTREAM", servers.join(","))
     }
 
@@ -205,9 +203,7 @@ impl Penstock {
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
         let response = request.send().await;
         let response = response.unwrap_or_else(|error| panic!("no answer: {error:?}"));
-        Reply::read(response)
-            .await
-            .unwrap_or_else(|error| panic!("no whole answer: {error:?}"))
+        Reply::read(response).await.unwrap_or_else(|error| panic!("no whole answer: {error:?}"))
     }
 
     /// GET from the operations listener.
@@ -255,10 +251,7 @@ impl Penstock {
 
     /// Waits for the process to end by itself.
     pub async fn exit(&mut self) -> ExitStatus {
-        until("penstock ends", STOP, async || {
-            self.child.try_wait().ok().flatten()
-        })
-        .await
+        until("penstock ends", STOP, async || self.child.try_wait().ok().flatten()).await
     }
 
     /// What it has written so far.

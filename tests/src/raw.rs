@@ -30,10 +30,7 @@ pub struct RawReply {
 impl RawReply {
     /// The first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
@@ -45,13 +42,8 @@ impl RawReply {
 impl Raw {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address)
-            .await
-            .expect("the proxy accepts connections");
-        Self {
-            stream,
-            buffer: BytesMut::new(),
-        }
+        let stream = TcpStream::connect(address).await.expect("the proxy accepts connections");
+        Self { stream, buffer: BytesMut::new() }
     }
 
     /// Writes bytes as they are. The other side may have closed already: that is an answer too.
@@ -126,16 +118,11 @@ impl Raw {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line
-                .split_once(':')
-                .unwrap_or_else(|| panic!("not a header: {line:?}"));
+            let (name, value) =
+                line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        Some(RawReply {
-            status,
-            headers,
-            body: Vec::new(),
-        })
+        Some(RawReply { status, headers, body: Vec::new() })
     }
 
     async fn read_chunks(&mut self) -> Option<Vec<u8>> {

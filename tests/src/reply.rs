@@ -38,9 +38,7 @@ impl Reply {
     /// A header that must be there once.
     pub fn header(&self, name: &str) -> &str {
         let mut values = self.headers.get_all(name).iter();
-        let value = values
-            .next()
-            .unwrap_or_else(|| panic!("no {name}: {}", self.describe()));
+        let value = values.next().unwrap_or_else(|| panic!("no {name}: {}", self.describe()));
         assert!(values.next().is_none(), "{name} twice: {}", self.describe());
         value.to_str().expect("headers of answers are ASCII")
     }
@@ -65,12 +63,7 @@ impl Reply {
 
     /// The body as a problem: RFC 9457, with a type, a sentence and the trace id.
     pub fn problem(&self) -> Value {
-        assert_eq!(
-            self.header("content-type"),
-            "application/problem+json",
-            "{}",
-            self.describe()
-        );
+        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.describe());
         let problem = self.json();
         let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
         assert!(!text("type").is_empty(), "no type: {problem}");

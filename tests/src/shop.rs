@@ -178,13 +178,7 @@ fn prepared_demo() -> PathBuf {
         .tempdir_in(&scratch)
         .expect("target is writable");
     let (products, events) = (DEMO_PRODUCTS.to_string(), DEMO_EVENTS.to_string());
-    drop(
-        control(
-            making.path(),
-            &["demo", "--products", &products, "--events", &events],
-        )
-        .ok(),
-    );
+    drop(control(making.path(), &["demo", "--products", &products, "--events", &events]).ok());
     drop(control(making.path(), &["index"]).ok());
     fs::rename(making.keep(), &ready).expect("target is writable");
     ready
@@ -192,9 +186,7 @@ fn prepared_demo() -> PathBuf {
 
 /// Another build of the control program gets another demo shop.
 fn build_fingerprint() -> u64 {
-    let metadata = binaries::path("penstock-control")
-        .metadata()
-        .expect("the program is there");
+    let metadata = binaries::path("penstock-control").metadata().expect("the program is there");
     let mut hasher = DefaultHasher::new();
     metadata.len().hash(&mut hasher);
     metadata.modified().ok().hash(&mut hasher);

@@ -38,11 +38,8 @@ impl Traffic {
     }
 
     fn start(url: &str, clients: usize, idle: usize) -> Self {
-        let mut traffic = Self {
-            stop: Arc::default(),
-            answered: Arc::default(),
-            clients: JoinSet::new(),
-        };
+        let mut traffic =
+            Self { stop: Arc::default(), answered: Arc::default(), clients: JoinSet::new() };
         for _ in 0..clients {
             let (stop, answered) = (Arc::clone(&traffic.stop), Arc::clone(&traffic.answered));
             let http = reqwest::Client::builder()
@@ -83,13 +80,7 @@ impl Traffic {
     /// in which requests were sent.
     pub async fn stop(self) -> Vec<Sample> {
         self.stop.store(true, Ordering::Relaxed);
-        let results: Vec<_> = self
-            .clients
-            .join_all()
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
+        let results: Vec<_> = self.clients.join_all().await.into_iter().flatten().collect();
         let failed: Vec<&String> = results.iter().filter_map(|r| r.as_ref().err()).collect();
         assert!(
             failed.is_empty(),
@@ -107,15 +98,9 @@ impl Traffic {
 async fn sample(http: &reqwest::Client, url: &str) -> Result<Sample, String> {
     let sent = clock::now();
     let response = http.get(url).send().await.map_err(|e| format!("{e:?}"))?;
-    let reply = Reply::read(response)
-        .await
-        .map_err(|error| format!("{error:?}"))?;
+    let reply = Reply::read(response).await.map_err(|error| format!("{error:?}"))?;
     if !reply.is_success() {
         return Err(reply.describe());
     }
-    Ok(Sample {
-        sent,
-        done: clock::now(),
-        reply,
-    })
+    Ok(Sample { sent, done: clock::now(), reply })
 }

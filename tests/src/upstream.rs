@@ -109,17 +109,11 @@ impl Upstream {
     }
 
     async fn start(kind: Kind, address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address)
-            .await
-            .expect("a port of the loopback");
+        let listener = TcpListener::bind(address).await.expect("a port of the loopback");
         let address = listener.local_addr().expect("a bound socket");
         let record = Arc::new(Record::default());
         let acceptor = tokio::spawn(accept(listener, kind, Arc::clone(&record))).abort_handle();
-        Self {
-            address,
-            record,
-            acceptor,
-        }
+        Self { address, record, acceptor }
     }
 
     /// Connections that sent at least a byte, so that health checks by connecting do not count.
@@ -175,9 +169,7 @@ async fn serve(mut stream: TcpStream, kind: Kind, record: Arc<Record>) {
     match kind {
         Kind::Http1 | Kind::Flaky(_) => {
             let io = TokioIo::new(stream);
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(io, service)
-                .await;
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
         }
         Kind::H2c => {
             let io = TokioIo::new(stream);
@@ -209,16 +201,12 @@ async fn answer(
     request: Request<Incoming>,
     record: Arc<Record>,
 ) -> Result<Response<Body>, Infallible> {
-    record
-        .requests
-        .lock()
-        .expect("no holder panics")
-        .push(Seen {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: request.headers().clone(),
-        });
+    record.requests.lock().expect("no holder panics").push(Seen {
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        version: request.version(),
+        headers: request.headers().clone(),
+    });
     let path = request.uri().path().to_owned();
     let number = |prefix: &str| path.strip_prefix(prefix)?.parse::<u64>().ok();
     if path == "/echo" {
@@ -257,10 +245,7 @@ fn piece_of(data: impl Into<Bytes>) -> Result<Frame<Bytes>, hyper::Error> {
 /// What was received, as JSON.
 async fn describe(request: Request<Incoming>, status: u16) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes);
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes);
     let headers: Vec<(&str, String)> = head
         .headers
         .iter()
@@ -279,10 +264,6 @@ async fn describe(request: Request<Incoming>, status: u16) -> Response<Body> {
         .status(status)
         .header("content-type", "application/json")
         .header("x-from", "upstream")
-        .body(
-            Full::new(Bytes::from(received.to_string()))
-                .map_err(|never| match never {})
-                .boxed(),
-        )
+        .body(Full::new(Bytes::from(received.to_string())).map_err(|never| match never {}).boxed())
         .expect("a status of the test's own choice")
 }

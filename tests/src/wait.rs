@@ -13,10 +13,7 @@ pub async fn until<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() 
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(
-            started.elapsed() < limit,
-            "waited {limit:?} in vain for: {what}"
-        );
+        assert!(started.elapsed() < limit, "waited {limit:?} in vain for: {what}");
         tokio::time::sleep(POLL).await;
     }
 }

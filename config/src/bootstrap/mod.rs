@@ -123,11 +123,7 @@ impl Bootstrap {
         };
         let bootstrap = Self::parse(&file, &bytes, env)?;
         let missing = bootstrap.missing_files();
-        if missing.is_empty() {
-            Ok(bootstrap)
-        } else {
-            Err(Problems(missing))
-        }
+        if missing.is_empty() { Ok(bootstrap) } else { Err(Problems(missing)) }
     }
 
     /// As [`Bootstrap::load`] for content already read, without looking whether the files it names
@@ -144,21 +140,13 @@ impl Bootstrap {
         let bootstrap = document.read(Some(&defaults), |section| read(section, &settings));
         let mut problems = document.into_findings().problems;
         problems.extend(settings.into_problems());
-        if problems.is_empty() {
-            Ok(bootstrap)
-        } else {
-            Err(Problems(problems))
-        }
+        if problems.is_empty() { Ok(bootstrap) } else { Err(Problems(problems)) }
     }
 
     fn missing_files(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut need = |key: &str, variable: &str, path: &Path, folder: bool| {
-            let there = if folder {
-                path.is_dir()
-            } else {
-                path.is_file()
-            };
+            let there = if folder { path.is_dir() } else { path.is_file() };
             if !there {
                 let kind = if folder { "folder" } else { "file" };
                 let mut problem = Problem::of_file(
@@ -197,9 +185,7 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
     let upstream = file.table("upstream", |s| Upstream {
         servers: settings.list(s, "urls", "PENSTOCK_UPSTREAM", server::parse),
         health_check: s.table("health_check", |s| HealthCheck {
-            path: settings
-                .text(s, "path", "PENSTOCK_HEALTH_CHECK_PATH", parse::url_path)
-                .flatten(),
+            path: settings.text(s, "path", "PENSTOCK_HEALTH_CHECK_PATH", parse::url_path).flatten(),
             interval: Duration::from_secs(settings.number(
                 s,
                 "interval_seconds",
@@ -233,9 +219,7 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
         workers: settings
             .optional_number(file, "workers", "PENSTOCK_WORKERS", 1..=1_024)
             .map_or(cores, |workers| workers as usize),
-        log: settings
-            .text(file, "log", "PENSTOCK_LOG", parse::log_filter)
-            .unwrap_or_default(),
+        log: settings.text(file, "log", "PENSTOCK_LOG", parse::log_filter).unwrap_or_default(),
         instance,
         bounds: file.table("bounds", |s| Bounds {
             max_header_bytes: settings.number(
@@ -276,15 +260,9 @@ fn read_tls(section: &Section<'_>, settings: &Settings<'_>) -> Option<Tls> {
         (Some(listen), Some(cert), Some(key)) => Some(Tls { listen, cert, key }),
         (None, None, None) => None,
         (listen, cert, key) => {
-            let parts = [
-                ("listen", listen.is_none()),
-                ("cert", cert.is_none()),
-                ("key", key.is_none()),
-            ];
-            for (name, _) in parts
-                .iter()
-                .filter(|(name, absent)| *absent && !section.has(name))
-            {
+            let parts =
+                [("listen", listen.is_none()), ("cert", cert.is_none()), ("key", key.is_none())];
+            for (name, _) in parts.iter().filter(|(name, absent)| *absent && !section.has(name)) {
                 let hint = format!("set tls.{name} or PENSTOCK_TLS_{}", name.to_uppercase());
                 section.problem(name, "TLS needs listen, cert and key", Some(hint));
             }
@@ -323,10 +301,7 @@ fn check_addresses(
             ip == ours || (ours.is_unspecified() && ip.is_loopback())
         });
         if (itself || server.host == "localhost") && server.port == listen.public.port() {
-            settings.cross(
-                "upstream.urls",
-                format!("{server} is this proxy's own address"),
-            );
+            settings.cross("upstream.urls", format!("{server} is this proxy's own address"));
         }
     }
 }

@@ -38,21 +38,16 @@ pub(super) fn path(text: &str) -> Read<PathBuf> {
 pub(super) fn network(text: &str) -> Read<IpNet> {
     let text = text.trim();
     let network = text.parse::<IpNet>().map(|net| net.trunc());
-    network
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| {
-            let message = format!("\"{}\" is not a network", printable(text));
-            let hint = "write \"10.0.0.0/8\", \"fd00::/8\", or one address";
-            (message, Some(hint.into()))
-        })
+    network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        let message = format!("\"{}\" is not a network", printable(text));
+        let hint = "write \"10.0.0.0/8\", \"fd00::/8\", or one address";
+        (message, Some(hint.into()))
+    })
 }
 
 pub(super) fn whole_number(text: &str) -> Read<u64> {
     text.parse().map_err(|_| {
-        let message = format!(
-            "\"{}\" is not a whole number of at least 0",
-            printable(text)
-        );
+        let message = format!("\"{}\" is not a whole number of at least 0", printable(text));
         (message, None)
     })
 }
@@ -62,10 +57,7 @@ pub(super) fn within(number: u64, range: &RangeInclusive<u64>) -> Read<u64> {
         return Ok(number);
     }
     let (least, most) = (range.start(), range.end());
-    Err((
-        format!("must be from {least} to {most}, found {number}"),
-        None,
-    ))
+    Err((format!("must be from {least} to {most}, found {number}"), None))
 }
 
 /// The path of a health check; empty: none.
@@ -77,10 +69,7 @@ pub(super) fn url_path(text: &str) -> Read<Option<String>> {
         let hint = format!("write \"/{}\"", printable(text));
         return Err(("a path starts with /".into(), Some(hint)));
     }
-    if text
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Ok(Some(text.to_owned()));
     }
     let message = "a path has no spaces, no # and only ASCII characters";

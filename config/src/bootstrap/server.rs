@@ -16,11 +16,8 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    const ALL: [(&str, Self, u16); 3] = [
-        ("http", Self::Http, 80),
-        ("https", Self::Https, 443),
-        ("h2c", Self::H2c, 80),
-    ];
+    const ALL: [(&str, Self, u16); 3] =
+        [("http", Self::Http, 80), ("https", Self::Https, 443), ("h2c", Self::H2c, 80)];
 
     /// As in a URL.
     pub fn as_str(self) -> &'static str {
@@ -62,9 +59,7 @@ pub(super) fn parse(text: &str) -> Read<Server> {
         let hint = format!("write \"http://{}\"", printable(text));
         return fail("the URL has no scheme", Some(hint));
     };
-    let known = Scheme::ALL
-        .iter()
-        .find(|(name, ..)| *name == scheme.to_lowercase());
+    let known = Scheme::ALL.iter().find(|(name, ..)| *name == scheme.to_lowercase());
     let Some((_, scheme, usual_port)) = known else {
         let near = closest(scheme, Scheme::ALL.iter().map(|(name, ..)| *name));
         let hint = match near {
@@ -76,32 +71,18 @@ pub(super) fn parse(text: &str) -> Read<Server> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
     if !matches!(after, "" | "/") {
-        let hint = format!(
-            "write only \"{}://{}\"",
-            scheme.as_str(),
-            printable(authority)
-        );
-        return fail(
-            "the path of a request is passed on as it is; the URL has none",
-            Some(hint),
-        );
+        let hint = format!("write only \"{}://{}\"", scheme.as_str(), printable(authority));
+        return fail("the path of a request is passed on as it is; the URL has none", Some(hint));
     }
     if authority.contains('@') {
         return fail("user and password are not sent to upstreams", None);
     }
-    let (host, port) = match authority
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-    {
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, port)) => (host, port),
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     let bracketed = authority.starts_with('[');
-    let good_host = if bracketed {
-        host.parse::<Ipv6Addr>().is_ok()
-    } else {
-        is_name(host)
-    };
+    let good_host = if bracketed { host.parse::<Ipv6Addr>().is_ok() } else { is_name(host) };
     if !good_host {
         let hint = (!bracketed && authority.parse::<Ipv6Addr>().is_ok())
             .then(|| format!("write IPv6 addresses in brackets: [{authority}]"));
@@ -115,11 +96,7 @@ pub(super) fn parse(text: &str) -> Read<Server> {
         },
         None => return fail("there is something between the host and the port", None),
     };
-    Ok(Server {
-        scheme: *scheme,
-        host: host.to_ascii_lowercase(),
-        port,
-    })
+    Ok(Server { scheme: *scheme, host: host.to_ascii_lowercase(), port })
 }
 
 /// A DNS name or an IPv4 address, loosely: underscores are common inside clusters.

@@ -9,11 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Settings of services this version cannot use: refusing them is better than ignoring them.
-const REMOTE: [&str; 3] = [
-    "PENSTOCK_REDIS_URL",
-    "PENSTOCK_DATABASE_URL",
-    "PENSTOCK_REPLICA_URLS",
-];
+const REMOTE: [&str; 3] = ["PENSTOCK_REDIS_URL", "PENSTOCK_DATABASE_URL", "PENSTOCK_REPLICA_URLS"];
 const EMBEDDED_ONLY: &str = "this version runs embedded only and would not use it";
 
 pub(super) struct Settings<'a> {
@@ -23,10 +19,7 @@ pub(super) struct Settings<'a> {
 
 impl<'a> Settings<'a> {
     pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self {
-            env,
-            problems: RefCell::default(),
-        }
+        Self { env, problems: RefCell::default() }
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
@@ -83,8 +76,7 @@ impl<'a> Settings<'a> {
         range: RangeInclusive<u64>,
     ) -> u64 {
         let least = *range.start();
-        self.optional_number(section, key, variable, range)
-            .unwrap_or(least)
+        self.optional_number(section, key, variable, range).unwrap_or(least)
     }
 
     pub(super) fn optional_number(
@@ -94,15 +86,15 @@ impl<'a> Settings<'a> {
         variable: &str,
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
-        let in_file = section
-            .parsed(key, true, parse::whole_number)
-            .and_then(|number| match parse::within(number, &range) {
+        let in_file = section.parsed(key, true, parse::whole_number).and_then(|number| {
+            match parse::within(number, &range) {
                 Ok(number) => Some(number),
                 Err((message, hint)) => {
                     section.problem(key, &message, hint);
                     None
                 }
-            });
+            }
+        });
         let Some(text) = self.variable(variable) else {
             return in_file;
         };

@@ -5,13 +5,8 @@ use std::collections::HashMap;
 fn parse(text: &str, env: &[(&str, &str)]) -> Result<Bootstrap, Vec<String>> {
     let env: HashMap<_, _> = env.iter().copied().collect();
     let env = |name: &str| env.get(name).map(|value| (*value).to_owned());
-    Bootstrap::parse("penstock.toml", text.as_bytes(), &env).map_err(|problems| {
-        problems
-            .as_slice()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    })
+    Bootstrap::parse("penstock.toml", text.as_bytes(), &env)
+        .map_err(|problems| problems.as_slice().iter().map(ToString::to_string).collect())
 }
 
 fn valid(text: &str, env: &[(&str, &str)]) -> Bootstrap {
@@ -26,10 +21,7 @@ fn the_defaults_are_the_contract() {
     assert_eq!(found.listen.control.to_string(), "127.0.0.1:9090");
     assert_eq!(found.data_dir, Path::new("./data"));
     assert_eq!(found.policy_dir, Path::new("./data/policy"));
-    assert_eq!(
-        (found.upstream.servers.len(), found.trusted_proxies.len()),
-        (0, 0)
-    );
+    assert_eq!((found.upstream.servers.len(), found.trusted_proxies.len()), (0, 0));
     assert_eq!((found.tls, found.embedding_model), (None, None));
     assert_eq!(found.log, "info");
     assert!(found.workers >= 1);
@@ -47,90 +39,46 @@ fn the_defaults_are_the_contract() {
 fn every_setting_has_a_key_and_a_variable_and_the_variable_wins() {
     type Show = fn(&Bootstrap) -> String;
     let rows: [(&str, &str, [&str; 2], Show); 17] = [
-        ("data_dir", "DATA_DIR", ["/a", "/b"], |b| {
-            b.data_dir.display().to_string()
-        }),
-        ("policy_dir", "POLICY_DIR", ["/a", "/b"], |b| {
-            b.policy_dir.display().to_string()
-        }),
-        ("instance", "INSTANCE", ["a-1", "b-2"], |b| {
-            b.instance.clone()
-        }),
-        ("log", "LOG", ["warn", "warn,penstock_engine=debug"], |b| {
-            b.log.clone()
-        }),
+        ("data_dir", "DATA_DIR", ["/a", "/b"], |b| b.data_dir.display().to_string()),
+        ("policy_dir", "POLICY_DIR", ["/a", "/b"], |b| b.policy_dir.display().to_string()),
+        ("instance", "INSTANCE", ["a-1", "b-2"], |b| b.instance.clone()),
+        ("log", "LOG", ["warn", "warn,penstock_engine=debug"], |b| b.log.clone()),
         ("workers", "WORKERS", ["3", "4"], |b| b.workers.to_string()),
         ("embedding_model", "EMBEDDING_MODEL", ["/m", "/n"], |b| {
-            b.embedding_model
-                .as_ref()
-                .map(|p| p.display().to_string())
-                .unwrap_or_default()
+            b.embedding_model.as_ref().map(|p| p.display().to_string()).unwrap_or_default()
         }),
-        (
-            "trusted_proxies",
-            "TRUSTED_PROXIES",
-            ["10.0.0.0/8", "::1"],
-            |b| {
-                b.trusted_proxies
-                    .iter()
-                    .map(|n| n.to_string().replace("/128", ""))
-                    .collect()
-            },
-        ),
-        ("listen.public", "LISTEN", ["0.0.0.0:1", "[::1]:2"], |b| {
-            b.listen.public.to_string()
+        ("trusted_proxies", "TRUSTED_PROXIES", ["10.0.0.0/8", "::1"], |b| {
+            b.trusted_proxies.iter().map(|n| n.to_string().replace("/128", "")).collect()
         }),
-        ("listen.ops", "OPS_LISTEN", ["0.0.0.0:1", "[::1]:2"], |b| {
-            b.listen.ops.to_string()
+        ("listen.public", "LISTEN", ["0.0.0.0:1", "[::1]:2"], |b| b.listen.public.to_string()),
+        ("listen.ops", "OPS_LISTEN", ["0.0.0.0:1", "[::1]:2"], |b| b.listen.ops.to_string()),
+        ("listen.control", "CONTROL_LISTEN", ["0.0.0.0:1", "[::1]:2"], |b| {
+            b.listen.control.to_string()
         }),
-        (
-            "listen.control",
-            "CONTROL_LISTEN",
-            ["0.0.0.0:1", "[::1]:2"],
-            |b| b.listen.control.to_string(),
-        ),
-        (
-            "upstream.urls",
-            "UPSTREAM",
-            ["http://a:80", "https://b:443"],
-            |b| b.upstream.servers.iter().map(ToString::to_string).collect(),
-        ),
-        (
-            "upstream.health_check.path",
-            "HEALTH_CHECK_PATH",
-            ["/up", "/ok?full=1"],
-            |b| b.upstream.health_check.path.clone().unwrap_or_default(),
-        ),
+        ("upstream.urls", "UPSTREAM", ["http://a:80", "https://b:443"], |b| {
+            b.upstream.servers.iter().map(ToString::to_string).collect()
+        }),
+        ("upstream.health_check.path", "HEALTH_CHECK_PATH", ["/up", "/ok?full=1"], |b| {
+            b.upstream.health_check.path.clone().unwrap_or_default()
+        }),
         (
             "upstream.health_check.interval_seconds",
             "HEALTH_CHECK_INTERVAL_SECONDS",
             ["1", "2"],
             |b| b.upstream.health_check.interval.as_secs().to_string(),
         ),
-        (
-            "bounds.max_header_bytes",
-            "MAX_HEADER_BYTES",
-            ["2048", "4096"],
-            |b| b.bounds.max_header_bytes.to_string(),
-        ),
-        (
-            "bounds.max_body_bytes",
-            "MAX_BODY_BYTES",
-            ["2048", "4096"],
-            |b| b.bounds.max_body_bytes.to_string(),
-        ),
-        (
-            "bounds.header_timeout_seconds",
-            "HEADER_TIMEOUT_SECONDS",
-            ["1", "2"],
-            |b| b.bounds.header_timeout.as_secs().to_string(),
-        ),
-        (
-            "shutdown.drain_seconds",
-            "DRAIN_SECONDS",
-            ["0", "3600"],
-            |b| b.drain.as_secs().to_string(),
-        ),
+        ("bounds.max_header_bytes", "MAX_HEADER_BYTES", ["2048", "4096"], |b| {
+            b.bounds.max_header_bytes.to_string()
+        }),
+        ("bounds.max_body_bytes", "MAX_BODY_BYTES", ["2048", "4096"], |b| {
+            b.bounds.max_body_bytes.to_string()
+        }),
+        ("bounds.header_timeout_seconds", "HEADER_TIMEOUT_SECONDS", ["1", "2"], |b| {
+            b.bounds.header_timeout.as_secs().to_string()
+        }),
+        ("shutdown.drain_seconds", "DRAIN_SECONDS", ["0", "3600"], |b| {
+            b.drain.as_secs().to_string()
+        }),
     ];
     for (key, variable, [in_file, in_env], show) in rows {
         let text = match key {
@@ -140,16 +88,8 @@ fn every_setting_has_a_key_and_a_variable_and_the_variable_wins() {
         };
         let variable = format!("PENSTOCK_{variable}");
         assert_eq!(show(&valid(&text, &[])), in_file, "{key}");
-        assert_eq!(
-            show(&valid(&text, &[(&variable, in_env)])),
-            in_env,
-            "{variable}"
-        );
-        assert_eq!(
-            show(&valid("", &[(&variable, in_env)])),
-            in_env,
-            "{variable} alone"
-        );
+        assert_eq!(show(&valid(&text, &[(&variable, in_env)])), in_env, "{variable}");
+        assert_eq!(show(&valid("", &[(&variable, in_env)])), in_env, "{variable} alone");
     }
 }
 
@@ -178,36 +118,16 @@ fn lists_are_read_whole() {
             "PENSTOCK_UPSTREAM",
             " http://a , https://B.example/,h2c://[::1]:9000, http://10.0.0.1:81",
         ),
-        (
-            "PENSTOCK_TRUSTED_PROXIES",
-            "10.1.2.3/8,192.168.1.7, fd00::/8,::1",
-        ),
+        ("PENSTOCK_TRUSTED_PROXIES", "10.1.2.3/8,192.168.1.7, fd00::/8,::1"),
     ];
     let found = valid("", &env);
-    let servers: Vec<_> = found
-        .upstream
-        .servers
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let servers: Vec<_> = found.upstream.servers.iter().map(ToString::to_string).collect();
     assert_eq!(
         servers,
-        [
-            "http://a:80",
-            "https://b.example:443",
-            "h2c://[::1]:9000",
-            "http://10.0.0.1:81"
-        ]
+        ["http://a:80", "https://b.example:443", "h2c://[::1]:9000", "http://10.0.0.1:81"]
     );
-    let networks: Vec<_> = found
-        .trusted_proxies
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(
-        networks,
-        ["10.0.0.0/8", "192.168.1.7/32", "fd00::/8", "::1/128"]
-    );
+    let networks: Vec<_> = found.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "192.168.1.7/32", "fd00::/8", "::1/128"]);
 }
 
 #[test]
@@ -215,16 +135,10 @@ fn tls_needs_all_of_its_parts() {
     let text = "[tls]\nlisten = \"0.0.0.0:8443\"\ncert = \"c.pem\"\nkey = \"k.pem\"\n";
     let tls = valid(text, &[]).tls.expect("configured");
     assert_eq!(tls.listen.to_string(), "0.0.0.0:8443");
-    assert_eq!(
-        (tls.cert, tls.key),
-        (PathBuf::from("c.pem"), PathBuf::from("k.pem"))
-    );
+    assert_eq!((tls.cert, tls.key), (PathBuf::from("c.pem"), PathBuf::from("k.pem")));
     let mixed = valid(
         "[tls]\ncert = \"c.pem\"\n",
-        &[
-            ("PENSTOCK_TLS_LISTEN", "0.0.0.0:8443"),
-            ("PENSTOCK_TLS_KEY", "k.pem"),
-        ],
+        &[("PENSTOCK_TLS_LISTEN", "0.0.0.0:8443"), ("PENSTOCK_TLS_KEY", "k.pem")],
     );
     assert!(mixed.tls.is_some());
 }
@@ -296,10 +210,7 @@ fn every_mistake_has_its_place_and_advice() {
     // Settings that do not go together.
     check(
         "[listen]\npublic = \"0.0.0.0:6190\"\n",
-        &[(
-            "PENSTOCK_UPSTREAM",
-            "http://localhost:6190,http://127.0.0.1:6190,http://127.0.0.1:80",
-        )],
+        &[("PENSTOCK_UPSTREAM", "http://localhost:6190,http://127.0.0.1:6190,http://127.0.0.1:80")],
         &[
             "settings: listen.ops: 127.0.0.1:6190 is taken by listen.public (0.0.0.0:6190)",
             "settings: upstream.urls: http://localhost:6190 is this proxy's own address",
@@ -310,11 +221,7 @@ fn every_mistake_has_its_place_and_advice() {
 
 #[test]
 fn services_of_a_later_version_are_refused_not_ignored() {
-    for variable in [
-        "PENSTOCK_REDIS_URL",
-        "PENSTOCK_DATABASE_URL_FILE",
-        "PENSTOCK_REPLICA_URLS",
-    ] {
+    for variable in ["PENSTOCK_REDIS_URL", "PENSTOCK_DATABASE_URL_FILE", "PENSTOCK_REPLICA_URLS"] {
         let problems = parse("", &[(variable, "redis://x")]).expect_err(variable);
         let expected = format!(
             "environment: {variable}: this version runs embedded only and would not use it; \
@@ -324,19 +231,15 @@ fn services_of_a_later_version_are_refused_not_ignored() {
     }
     assert_eq!(
         parse("[redis]\nurl = \"redis://x\"\n", &[]).expect_err("refused"),
-        [
-            "penstock.toml:1:2: redis: this version runs embedded only and would not use it; \
-             remove [redis]"
-        ]
+        ["penstock.toml:1:2: redis: this version runs embedded only and would not use it; \
+             remove [redis]"]
     );
 }
 
 #[test]
 fn urls_that_are_no_server_say_why() {
     let check = |url: &str, expected: &str| {
-        let problems = parse("", &[("PENSTOCK_UPSTREAM", url)])
-            .expect_err(url)
-            .join("\n");
+        let problems = parse("", &[("PENSTOCK_UPSTREAM", url)]).expect_err(url).join("\n");
         assert!(problems.contains(expected), "{url}: {problems}");
     };
     check("shop:3000", "has no scheme; write \"http://shop:3000\"");
@@ -375,11 +278,7 @@ fn files_that_are_named_must_exist() {
     );
     let missing = dir.path().join("none.toml");
     let problems = Bootstrap::load(Some(&missing), &|_| None).expect_err("missing");
-    assert!(
-        problems
-            .to_string()
-            .contains("none.toml: cannot be read: No such file")
-    );
+    assert!(problems.to_string().contains("none.toml: cannot be read: No such file"));
     assert!(Bootstrap::load(None, &|_| None).is_ok());
 }
 

@@ -20,18 +20,9 @@ pub struct PolicyFile {
 /// All files of a policy. A further concern is one entry here and one field of
 /// [`Policy`](super::Policy).
 pub const FILES: &[PolicyFile] = &[
-    PolicyFile {
-        name: "ranking.toml",
-        default: include_str!("../../defaults/ranking.toml"),
-    },
-    PolicyFile {
-        name: "query.toml",
-        default: include_str!("../../defaults/query.toml"),
-    },
-    PolicyFile {
-        name: "resilience.toml",
-        default: include_str!("../../defaults/resilience.toml"),
-    },
+    PolicyFile { name: "ranking.toml", default: include_str!("../../defaults/ranking.toml") },
+    PolicyFile { name: "query.toml", default: include_str!("../../defaults/query.toml") },
+    PolicyFile { name: "resilience.toml", default: include_str!("../../defaults/resilience.toml") },
 ];
 
 pub(crate) fn known(name: &str) -> Option<&'static PolicyFile> {
@@ -117,9 +108,8 @@ impl FileSet {
 }
 
 pub(super) fn is_toml(name: &str) -> bool {
-    let toml = Path::new(name)
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    let toml =
+        Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     toml && !name.starts_with('.')
 }
 
@@ -141,10 +131,7 @@ pub(super) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn of(files: &'a FileSet) -> Self {
-        Self {
-            files,
-            found: Findings::default(),
-        }
+        Self { files, found: Findings::default() }
     }
 
     pub(super) fn read<T>(&mut self, name: &str, read: fn(&Section<'_>) -> T) -> T {
@@ -169,9 +156,7 @@ impl<'a> Reading<'a> {
             return Err(Problems(self.found.problems));
         }
         let strangers = self.files.strangers.iter();
-        self.found
-            .warnings
-            .extend(strangers.map(|name| stranger(name)));
+        self.found.warnings.extend(strangers.map(|name| stranger(name)));
         Ok(self.found.warnings)
     }
 }

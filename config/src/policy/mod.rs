@@ -71,11 +71,7 @@ impl Policy {
 /// Warnings for category weights no product can use, because `known` says that there is no such
 /// category. `known` is asked with paths as [`category_key`] spells them.
 pub fn check_categories(policy: &Policy, known: &dyn Fn(&str) -> bool) -> Vec<Problem> {
-    let unknown = policy
-        .ranking
-        .by_category
-        .keys()
-        .filter(|path| !known(path));
+    let unknown = policy.ranking.by_category.keys().filter(|path| !known(path));
     unknown
         .map(|path| {
             let mut warning = Problem::of_file("ranking.toml", "no product has this category");

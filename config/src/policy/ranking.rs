@@ -134,11 +134,7 @@ fn read_fusion(section: &Section<'_>) -> Fusion {
     }
     let method = section.choice(
         "method",
-        &[
-            ("max", Method::Max),
-            ("weighted", Method::Weighted),
-            ("rrf", Method::ReciprocalRank),
-        ],
+        &[("max", Method::Max), ("weighted", Method::Weighted), ("rrf", Method::ReciprocalRank)],
     );
     let semantic_weight = section.number("semantic_weight", SHARE) as f32;
     let k = section.number("rrf_k", 1.0..=10_000.0) as f32;

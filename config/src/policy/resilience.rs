@@ -47,9 +47,7 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::f
 pub(super) fn read(file: &Section<'_>) -> Resilience {
     Resilience {
         deadlines: file.table("deadlines", read_deadlines),
-        max_queue: file.table("engine", |section| {
-            section.count("max_queue", 1..=1_000_000)
-        }),
+        max_queue: file.table("engine", |section| section.count("max_queue", 1..=1_000_000)),
         upstream: file.table("upstream", |section| UpstreamPolicy {
             connect: section.duration("connect", TIMEOUT),
             read: section.duration("read", TIMEOUT),

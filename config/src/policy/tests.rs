@@ -18,21 +18,10 @@ fn read(name: &str, text: &str) -> (Result<Policy, Vec<String>>, Vec<String>) {
 fn the_default_files_are_valid_alone_and_say_everything() {
     let policy = Policy::default();
     assert_eq!(policy.ranking.weights.search, 0.4);
-    assert_eq!(
-        policy.ranking.popularity_half_life,
-        Duration::from_hours(30 * 24)
-    );
-    assert_eq!(
-        policy.ranking.fusion,
-        Fusion::Max {
-            semantic_weight: 0.8
-        }
-    );
+    assert_eq!(policy.ranking.popularity_half_life, Duration::from_hours(30 * 24));
+    assert_eq!(policy.ranking.fusion, Fusion::Max { semantic_weight: 0.8 });
     assert_eq!(policy.query.keyword.boosts.name, 3.0);
-    assert_eq!(
-        policy.resilience.deadlines.retrieve,
-        Duration::from_millis(80)
-    );
+    assert_eq!(policy.resilience.deadlines.retrieve, Duration::from_millis(80));
     assert_eq!(policy.version.len(), 12);
 
     for file in FILES {
@@ -45,12 +34,7 @@ fn the_default_files_are_valid_alone_and_say_everything() {
             other => panic!("{other} is not read in this test"),
         }
         let found = document.into_findings();
-        assert_eq!(
-            (found.problems, found.warnings),
-            (vec![], vec![]),
-            "{}",
-            file.name
-        );
+        assert_eq!((found.problems, found.warnings), (vec![], vec![]), "{}", file.name);
     }
 }
 
@@ -187,11 +171,7 @@ fn problems_of_all_files_come_at_once() {
         ("ranking.toml", b"[weights]\nsearch = -1\n"),
     ]);
     let problems = Policy::from_files(&files).expect_err("all three are wrong");
-    let shown: Vec<_> = problems
-        .as_slice()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let shown: Vec<_> = problems.as_slice().iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
         [
@@ -214,10 +194,7 @@ fn odd_encodings_are_read_or_named() {
     check(b"\xef\xbb\xbf[weights]\r\nsearch = 0.7\r\n", "0.7");
     check(b"", "0.4");
     check(b"# nothing", "0.4");
-    check(
-        b"\xff\xfe[\0w\0",
-        "ranking.toml: the file is UTF-16; save it as UTF-8",
-    );
+    check(b"\xff\xfe[\0w\0", "ranking.toml: the file is UTF-16; save it as UTF-8");
     check(
         &vec![b'#'; (1 << 20) + 1],
         "ranking.toml: the file has 1048577 bytes; the most that is read is 1048576",
@@ -235,12 +212,7 @@ fn category_weights_inherit_what_they_leave_out() {
         "[weights]\nsearch = 0.9\n[category_weights.\"Kitchen>  Mugs\"]\nfreshness = 0.5\n",
     );
     let by_category = policy.expect("valid").ranking.by_category;
-    let expected = Weights {
-        search: 0.9,
-        cf: 0.3,
-        popularity: 0.2,
-        freshness: 0.5,
-    };
+    let expected = Weights { search: 0.9, cf: 0.3, popularity: 0.2, freshness: 0.5 };
     assert_eq!(
         by_category.into_iter().collect::<Vec<_>>(),
         [("kitchen > mugs".to_owned(), expected)]
@@ -249,25 +221,19 @@ fn category_weights_inherit_what_they_leave_out() {
 
 #[test]
 fn doubtful_things_are_warnings() {
-    let (policy, warnings) = read(
-        "resilience.toml",
-        "[deadlines]\nstore = \"1s\"\nrequest = \"500ms\"\n",
-    );
+    let (policy, warnings) =
+        read("resilience.toml", "[deadlines]\nstore = \"1s\"\nrequest = \"500ms\"\n");
     assert!(policy.is_ok());
     assert_eq!(
         warnings,
-        [
-            "resilience.toml:2:1: deadlines.store: is longer than the deadline of the whole \
-             request, which ends first"
-        ]
+        ["resilience.toml:2:1: deadlines.store: is longer than the deadline of the whole \
+             request, which ends first"]
     );
     let (_, warnings) = read("rankng.toml", "");
     assert_eq!(
         warnings,
-        [
-            "rankng.toml: this version of Penstock reads no policy file of this name; \
-             did you mean ranking.toml?"
-        ]
+        ["rankng.toml: this version of Penstock reads no policy file of this name; \
+             did you mean ranking.toml?"]
     );
     let (policy, _) = read("ranking.toml", "[category_weights.mugz]\ncf = 0\n");
     let warnings = check_categories(&policy.expect("valid"), &|path| path == "mugs");
@@ -294,10 +260,7 @@ fn the_same_content_is_the_same_version() {
     assert_ne!(a, b);
 
     let dir = tempfile::tempdir().expect("a folder");
-    assert_eq!(
-        install_defaults(dir.path()).expect("written").len(),
-        FILES.len()
-    );
+    assert_eq!(install_defaults(dir.path()).expect("written").len(), FILES.len());
     let (policy, warnings) = Policy::load(dir.path()).expect("valid");
     assert_eq!((policy.version, warnings), (default, vec![]));
 }
@@ -307,19 +270,9 @@ fn defaults_never_replace_a_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let mine = dir.path().join("query.toml");
     std::fs::write(&mine, "max_chars = 9\n").expect("written");
-    assert_eq!(
-        install_defaults(dir.path()).expect("written"),
-        ["ranking.toml", "resilience.toml"]
-    );
-    assert_eq!(
-        std::fs::read_to_string(&mine).expect("read"),
-        "max_chars = 9\n"
-    );
-    assert!(
-        install_defaults(dir.path())
-            .expect("nothing to do")
-            .is_empty()
-    );
+    assert_eq!(install_defaults(dir.path()).expect("written"), ["ranking.toml", "resilience.toml"]);
+    assert_eq!(std::fs::read_to_string(&mine).expect("read"), "max_chars = 9\n");
+    assert!(install_defaults(dir.path()).expect("nothing to do").is_empty());
 }
 
 #[test]
@@ -329,10 +282,7 @@ fn a_folder_that_cannot_be_read_is_an_error() {
         let problem = Policy::load(path).expect_err("unreadable").to_string();
         assert!(problem.contains(expected), "{problem}");
     };
-    check(
-        &dir.path().join("none"),
-        "create it, or set PENSTOCK_POLICY_DIR",
-    );
+    check(&dir.path().join("none"), "create it, or set PENSTOCK_POLICY_DIR");
     std::os::unix::fs::symlink("nowhere", dir.path().join("ranking.toml")).expect("linked");
     check(dir.path(), "ranking.toml: this link leads nowhere");
     std::fs::remove_file(dir.path().join("ranking.toml")).expect("removed");

@@ -76,9 +76,7 @@ pub(super) fn digest(content: &[u8]) -> String {
 
 fn digests(files: &FileSet) -> BTreeMap<String, Option<String>> {
     let known = crate::policy::FILES.iter();
-    known
-        .map(|file| (file.name.to_owned(), files.get(file.name).map(digest)))
-        .collect()
+    known.map(|file| (file.name.to_owned(), files.get(file.name).map(digest))).collect()
 }
 
 /// Writes a version into `folder`, which must not exist, and makes it survive a power cut.
@@ -103,18 +101,14 @@ pub(super) fn read(folder: &Path) -> io::Result<(Meta, Files)> {
     for (name, expected) in &meta.files {
         // Names come from a file: never let one leave the folder.
         if name.contains(['/', '\0']) || name.starts_with('.') {
-            return Err(io::Error::other(format!(
-                "meta.json names the file {name:?}"
-            )));
+            return Err(io::Error::other(format!("meta.json names the file {name:?}")));
         }
         let content = match expected {
             None => None,
             Some(expected) => {
                 let content = disk::read_bounded(&folder.join(name), MAX_FILE_BYTES)?;
                 if digest(&content) != *expected {
-                    return Err(io::Error::other(format!(
-                        "{name} does not have its checksum"
-                    )));
+                    return Err(io::Error::other(format!("{name} does not have its checksum")));
                 }
                 Some(content)
             }

@@ -50,16 +50,9 @@ impl Lock {
     /// `None`: somebody else has it.
     fn try_take(dir: &Path) -> io::Result<Option<Self>> {
         let mut options = File::options();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(dir.join(LOCK))?;
+        let file = options.create(true).truncate(false).write(true).open(dir.join(LOCK))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self {
-                dir: dir.to_owned(),
-                file,
-            })),
+            Ok(()) => Ok(Some(Self { dir: dir.to_owned(), file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -146,10 +139,7 @@ fn place(lock: &Lock, meta: &Meta, name: &str, content: Option<&[u8]>) -> io::Re
     let replaced = meta.base.get(name).cloned().flatten();
     if present.as_deref().map(digest) != replaced {
         // Somebody edited it by hand after the commit; that is newer than what we bring.
-        tracing::warn!(
-            file = name,
-            "edited while a publication was unfinished: edit kept"
-        );
+        tracing::warn!(file = name, "edited while a publication was unfinished: edit kept");
         return Ok(());
     }
     match content {

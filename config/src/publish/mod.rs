@@ -122,11 +122,7 @@ pub fn publish(dir: &Path, edit: &Edit, clock: &dyn Clock) -> Result<Published, 
         known.map_err(|problem| PublishError::Invalid(problem.into()))?;
     }
     let (policy, warnings) = Policy::from_files(&wanted).map_err(PublishError::Invalid)?;
-    let mut published = Published {
-        version: policy.version,
-        previous,
-        warnings,
-    };
+    let mut published = Published { version: policy.version, previous, warnings };
     if wanted == base {
         return Ok(published);
     }
@@ -136,20 +132,11 @@ pub fn publish(dir: &Path, edit: &Edit, clock: &dyn Clock) -> Result<Published, 
     let mut seq = newest.as_ref().map_or(1, |version| version.seq + 1);
     if newest.is_none_or(|newest| newest.version != published.previous) {
         let found = Meta::of(seq, &base, &base, "", &when, "", "found in the folder");
-        journal::record(&lock, &found, &base).map_err(PublishError::disk(
-            "recording the files found in the folder",
-        ))?;
+        journal::record(&lock, &found, &base)
+            .map_err(PublishError::disk("recording the files found in the folder"))?;
         seq += 1;
     }
-    let meta = Meta::of(
-        seq,
-        &wanted,
-        &base,
-        &published.previous,
-        &when,
-        &edit.who,
-        &edit.why,
-    );
+    let meta = Meta::of(seq, &wanted, &base, &published.previous, &when, &edit.who, &edit.why);
     journal::commit(&lock, &meta, &wanted)
         .map_err(PublishError::disk("writing the new version"))?;
     // From here on the new set is in force, whatever happens.

@@ -50,10 +50,7 @@ fn numbered(number: usize) -> Edit {
         files: BTreeMap::from([
             file("ranking.toml", format!("[weights]\nsearch = {number}\n")),
             file("query.toml", format!("max_chars = {number}\n")),
-            file(
-                "resilience.toml",
-                format!("[engine]\nmax_queue = {number}\n"),
-            ),
+            file("resilience.toml", format!("[engine]\nmax_queue = {number}\n")),
         ]),
         who: "tester".into(),
         why: format!("number {number}"),
@@ -66,10 +63,7 @@ fn number_in_force(dir: &Path) -> usize {
     let (policy, _) = Policy::load(dir).expect("valid");
     let search = policy.ranking.weights.search as usize;
     let all = [search, policy.query.max_chars, policy.resilience.max_queue];
-    assert!(
-        all.iter().all(|number| *number == search),
-        "half applied: {all:?}"
-    );
+    assert!(all.iter().all(|number| *number == search), "half applied: {all:?}");
     search
 }
 
@@ -85,9 +79,7 @@ fn what_is_published_is_in_force_and_in_the_history() {
     let second = folder.publish(&numbered(8)).expect("published");
 
     let lines = history(folder.path());
-    let shown = lines
-        .iter()
-        .map(|line| (line.seq, line.version.as_str(), line.why.as_str()));
+    let shown = lines.iter().map(|line| (line.seq, line.version.as_str(), line.why.as_str()));
     let shown: Vec<_> = shown.collect();
     assert_eq!(
         shown,
@@ -123,10 +115,7 @@ fn a_rollback_brings_every_file_back() {
     let unknown = rollback(folder.path(), &start, Edit::default(), &clock::System);
     assert!(matches!(unknown, Err(PublishError::UnknownVersion(version)) if version == start));
     // A rollback is an edit like any other: it can be stale.
-    let stale = Edit {
-        expected_version: Some(start),
-        ..Edit::default()
-    };
+    let stale = Edit { expected_version: Some(start), ..Edit::default() };
     let stale = rollback(folder.path(), &by_hand, stale, &clock::System);
     assert!(matches!(stale, Err(PublishError::Stale { current }) if current == by_hand));
 }
@@ -144,31 +133,20 @@ fn a_refused_edit_changes_nothing() {
         assert_eq!(folder.litter(), Vec::<String>::new());
     };
     check(
-        Edit {
-            expected_version: Some("000000000000".into()),
-            ..numbered(8)
-        },
+        Edit { expected_version: Some("000000000000".into()), ..numbered(8) },
         &format!("version {version} is in force"),
     );
     let one = |name: &str, text: &str| Edit {
         files: BTreeMap::from([(name.to_owned(), Some(text.to_owned()))]),
         ..Edit::default()
     };
-    check(
-        one("ranking.toml", "[weights]\nsearch = -1\n"),
-        "must be at least 0",
-    );
+    check(one("ranking.toml", "[weights]\nsearch = -1\n"), "must be at least 0");
     check(one("rankin.toml", ""), "did you mean ranking.toml?");
     check(one("../evil.toml", ""), "reads no policy file of this name");
     // The rest of the folder counts too.
     fs::write(folder.path().join("query.toml"), "max_chars = 0\n").expect("written");
-    let error = folder
-        .publish(&one("ranking.toml", ""))
-        .expect_err("query.toml is broken");
-    assert!(
-        error.to_string().contains("query.toml:1:1: max_chars"),
-        "{error}"
-    );
+    let error = folder.publish(&one("ranking.toml", "")).expect_err("query.toml is broken");
+    assert!(error.to_string().contains("query.toml:1:1: max_chars"), "{error}");
     assert_eq!(folder.read("query.toml"), "max_chars = 0\n");
 }
 
@@ -176,10 +154,7 @@ fn a_refused_edit_changes_nothing() {
 fn folders_that_are_not_ours_to_write_say_so() {
     let folder = Folder::new();
     fs::create_dir(folder.path().join("..data")).expect("made");
-    let error = folder
-        .publish(&numbered(7))
-        .expect_err("managed")
-        .to_string();
+    let error = folder.publish(&numbered(7)).expect_err("managed").to_string();
     assert!(error.contains("ConfigMap"), "{error}");
     let error = publish(Path::new("/proc/sys/kernel"), &numbered(7), &clock::System);
     let error = error.expect_err("cannot be written").to_string();
@@ -237,33 +212,19 @@ fn every_step_may_be_the_last() {
         let base = FileSet::collect(folder.path()).expect("readable");
         let mut wanted = base.clone();
         for (name, text) in numbered(8).files {
-            wanted
-                .set(&name, text.map(String::into_bytes))
-                .expect("known");
+            wanted.set(&name, text.map(String::into_bytes)).expect("known");
         }
         let meta = Meta::of(3, &wanted, &base, &base.version(), "", "tester", "number 8");
         step(&lock, &meta, &wanted);
 
-        assert_eq!(
-            number_in_force(folder.path()),
-            expected,
-            "{name}: for a reader"
-        );
+        assert_eq!(number_in_force(folder.path()), expected, "{name}: for a reader");
         recover(folder.path());
-        assert_eq!(
-            number_in_force(folder.path()),
-            expected,
-            "{name}: the publisher lives"
-        );
+        assert_eq!(number_in_force(folder.path()), expected, "{name}: the publisher lives");
         drop(lock);
         recover(folder.path());
         assert!(!folder.path().join(".pending").exists(), "{name}");
         assert_eq!(number_in_force(folder.path()), expected, "{name}: finished");
-        assert_eq!(
-            history(folder.path())[0].version,
-            folder.version(),
-            "{name}"
-        );
+        assert_eq!(history(folder.path())[0].version, folder.version(), "{name}");
         folder.publish(&numbered(9)).expect("the next one works");
         assert_eq!(number_in_force(folder.path()), 9, "{name}: the next one");
     }
@@ -276,9 +237,7 @@ fn an_edit_by_hand_after_a_crash_is_kept() {
     let base = FileSet::collect(folder.path()).expect("readable");
     let mut wanted = base.clone();
     for (name, text) in numbered(8).files {
-        wanted
-            .set(&name, text.map(String::into_bytes))
-            .expect("known");
+        wanted.set(&name, text.map(String::into_bytes)).expect("known");
     }
     let lock = Lock::take(folder.path()).expect("free");
     let meta = Meta::of(3, &wanted, &base, &base.version(), "", "", "");
@@ -295,28 +254,17 @@ fn a_corrupt_history_is_refused_by_its_checksum() {
     let folder = Folder::new();
     let version = folder.publish(&numbered(7)).expect("published").version;
     folder.publish(&numbered(8)).expect("published");
-    let entry = folder
-        .path()
-        .join(".history")
-        .join(format!("000002-{version}"));
+    let entry = folder.path().join(".history").join(format!("000002-{version}"));
     fs::write(entry.join("query.toml"), "max_chars = 6\n").expect("damaged");
     let error = rollback(folder.path(), &version, Edit::default(), &clock::System);
     let error = error.expect_err("damaged").to_string();
-    assert!(
-        error.contains("query.toml does not have its checksum"),
-        "{error}"
-    );
+    assert!(error.contains("query.toml does not have its checksum"), "{error}");
     // A meta.json that names files elsewhere is not followed.
     let meta = fs::read_to_string(entry.join("meta.json")).expect("read");
     let evil = meta.replacen("query.toml", "../../query.toml", 1);
     fs::write(entry.join("meta.json"), evil).expect("damaged");
     let error = rollback(folder.path(), &version, Edit::default(), &clock::System);
-    assert!(
-        error
-            .expect_err("damaged")
-            .to_string()
-            .contains("names the file")
-    );
+    assert!(error.expect_err("damaged").to_string().contains("names the file"));
     assert_eq!(number_in_force(folder.path()), 8);
 }
 
@@ -330,10 +278,7 @@ fn publish_until_killed() {
     let Some(dir) = std::env::var_os(CHILD_DIR) else {
         return;
     };
-    let from: usize = std::env::var(CHILD_FROM)
-        .expect("set")
-        .parse()
-        .expect("a number");
+    let from: usize = std::env::var(CHILD_FROM).expect("set").parse().expect("a number");
     for number in from.. {
         match publish(Path::new(&dir), &numbered(number), &clock::System) {
             Ok(_) => println!("\npublished {number}"),
@@ -347,12 +292,7 @@ fn publish_until_killed() {
 
 fn child(command: &mut Command, dir: &Path, from: usize) -> Child {
     command
-        .args([
-            "--exact",
-            "publish::tests::publish_until_killed",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "publish::tests::publish_until_killed", "--ignored", "--nocapture"])
         .env(CHILD_DIR, dir)
         .env(CHILD_FROM, from.to_string())
         .stdout(Stdio::piped())
@@ -364,9 +304,7 @@ fn child(command: &mut Command, dir: &Path, from: usize) -> Child {
 /// The last number the child said it had published before its output ended.
 fn last_published(lines: impl Iterator<Item = std::io::Result<String>>) -> Option<usize> {
     let lines = lines.map_while(Result::ok);
-    lines
-        .filter_map(|line| line.strip_prefix("published ")?.parse().ok())
-        .last()
+    lines.filter_map(|line| line.strip_prefix("published ")?.parse().ok()).last()
 }
 
 #[test]
@@ -392,32 +330,17 @@ fn kill_9_leaves_exactly_one_valid_version() {
         unfinished += u32::from(folder.path().join(".pending").exists());
         in_force = number_in_force(folder.path());
         // Said to be published means in force; at most one more was on its way.
-        assert!(
-            (promised..=promised + 1).contains(&in_force),
-            "{promised}: {in_force}"
-        );
+        assert!((promised..=promised + 1).contains(&in_force), "{promised}: {in_force}");
         if kill % 2 == 0 {
             recover(folder.path());
             assert_eq!(number_in_force(folder.path()), in_force);
         }
     }
     println!("{KILLS} kills, {in_force} versions, {unfinished} left a publication to finish");
-    folder
-        .publish(&numbered(in_force + 1))
-        .expect("the next one works");
-    assert_eq!(
-        folder
-            .litter()
-            .iter()
-            .filter(|name| !name.contains(".tmp"))
-            .count(),
-        0
-    );
+    folder.publish(&numbered(in_force + 1)).expect("the next one works");
+    assert_eq!(folder.litter().iter().filter(|name| !name.contains(".tmp")).count(), 0);
     let lines = history(folder.path());
-    assert!(
-        lines.windows(2).all(|pair| pair[0].seq == pair[1].seq + 1),
-        "a gap in the history"
-    );
+    assert!(lines.windows(2).all(|pair| pair[0].seq == pair[1].seq + 1), "a gap in the history");
 }
 
 /// Readers see no mixture while publications follow each other as fast as the disk allows.
@@ -425,11 +348,8 @@ fn kill_9_leaves_exactly_one_valid_version() {
 fn readers_never_see_half_a_publication() {
     let folder = Folder::new();
     folder.publish(&numbered(1)).expect("published");
-    let mut child = child(
-        &mut Command::new(std::env::current_exe().expect("known")),
-        folder.path(),
-        2,
-    );
+    let mut child =
+        child(&mut Command::new(std::env::current_exe().expect("known")), folder.path(), 2);
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut seen = 0;
     let mut reads = 0;
@@ -460,9 +380,7 @@ fn a_disk_that_is_full_changes_nothing() {
     let version = folder.version();
     let this = std::env::current_exe().expect("known");
     let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\" | cat"])
-        .arg(this);
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\" | cat"]).arg(this);
     let mut child = child(&mut shell, folder.path(), 2);
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let refused: Vec<_> = lines
@@ -470,13 +388,8 @@ fn a_disk_that_is_full_changes_nothing() {
         .filter_map(|line| line.strip_prefix("refused ").map(str::to_owned))
         .collect();
     child.wait().expect("ended");
-    assert!(
-        refused.len() == 1 && refused[0].contains("File too large"),
-        "{refused:?}"
-    );
+    assert!(refused.len() == 1 && refused[0].contains("File too large"), "{refused:?}");
     assert_eq!(folder.version(), version);
     assert_eq!(folder.litter(), Vec::<String>::new());
-    folder
-        .publish(&numbered(2))
-        .expect("with room again it works");
+    folder.publish(&numbered(2)).expect("with room again it works");
 }

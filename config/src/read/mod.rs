@@ -29,10 +29,8 @@ const MAX_PROBLEMS_PER_FILE: usize = 50;
 /// The text of a file, or what is wrong with its bytes. A byte order mark is taken off.
 pub(crate) fn text_of<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Problem> {
     if bytes.len() > MAX_FILE_BYTES {
-        return Err(
-            Problem::of_file(file, format!("the file has {} bytes", bytes.len()))
-                .suggest(format!("the most that is read is {MAX_FILE_BYTES}")),
-        );
+        return Err(Problem::of_file(file, format!("the file has {} bytes", bytes.len()))
+            .suggest(format!("the most that is read is {MAX_FILE_BYTES}")));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Problem::of_file(file, "the file is UTF-16").suggest("save it as UTF-8"));
@@ -65,10 +63,7 @@ impl<'a> Document<'a> {
             let span = error.span().unwrap_or(0..0);
             report.syntax(span, error.message());
         }
-        Self {
-            table: table.into_inner(),
-            report,
-        }
+        Self { table: table.into_inner(), report }
     }
 
     /// Reads the whole document with `read`; keys `read` did not ask for become problems.
@@ -78,9 +73,8 @@ impl<'a> Document<'a> {
         fallback: Option<&'s Document<'s>>,
         read: impl FnOnce(&Section<'s>) -> T,
     ) -> T {
-        let layers = std::iter::once(&self.table)
-            .chain(fallback.map(|document| &document.table))
-            .collect();
+        let layers =
+            std::iter::once(&self.table).chain(fallback.map(|document| &document.table)).collect();
         let section = Section::top(&self.report, layers);
         let value = read(&section);
         section.finish();
@@ -137,9 +131,7 @@ impl<'a> Report<'a> {
         suggestion: Option<String>,
     ) {
         let problem = self.place(span, key, message.into(), suggestion);
-        let torn = problem
-            .line
-            .is_some_and(|line| self.torn_lines.borrow().contains(&line));
+        let torn = problem.line.is_some_and(|line| self.torn_lines.borrow().contains(&line));
         if !torn {
             self.problems.borrow_mut().push(problem);
         }
@@ -186,10 +178,7 @@ impl<'a> Report<'a> {
         if problems.len() > MAX_PROBLEMS_PER_FILE {
             let more = problems.len() - MAX_PROBLEMS_PER_FILE;
             problems.truncate(MAX_PROBLEMS_PER_FILE);
-            problems.push(Problem::of_file(
-                self.file,
-                format!("and {more} more problems"),
-            ));
+            problems.push(Problem::of_file(self.file, format!("and {more} more problems")));
         }
         let mut warnings = self.warnings.into_inner();
         warnings.sort_by_key(|warning| (warning.line, warning.column));

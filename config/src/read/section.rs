@@ -43,14 +43,12 @@ impl<'a> Section<'a> {
 
     /// A finite number in `range`.
     pub(crate) fn number(&self, key: &str, range: RangeInclusive<f64>) -> f64 {
-        self.value(key, |value| value::number(value, &range))
-            .unwrap_or(*range.end())
+        self.value(key, |value| value::number(value, &range)).unwrap_or(*range.end())
     }
 
     /// A whole number in `range`.
     pub(crate) fn count(&self, key: &str, range: RangeInclusive<usize>) -> usize {
-        self.value(key, |value| value::count(value, &range))
-            .unwrap_or(*range.end())
+        self.value(key, |value| value::count(value, &range)).unwrap_or(*range.end())
     }
 
     /// A duration with its unit, `"14d"`, in `range`.
@@ -61,8 +59,7 @@ impl<'a> Section<'a> {
             .iter()
             .find_map(|table| table.get(key)?.get_ref().as_str())
             .map_or("s", unit_of);
-        self.value(key, |value| value::duration(value, &range, usual))
-            .unwrap_or(*range.end())
+        self.value(key, |value| value::duration(value, &range, usual)).unwrap_or(*range.end())
     }
 
     /// `true` or `false`.
@@ -72,8 +69,7 @@ impl<'a> Section<'a> {
 
     /// One of several words. `choices` has at least one.
     pub(crate) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> T {
-        self.value(key, |value| value::choice(value, choices))
-            .unwrap_or(choices[0].1)
+        self.value(key, |value| value::choice(value, choices)).unwrap_or(choices[0].1)
     }
 
     /// A text or (with `numeric`) a whole number as its text, read by `parse`. `None`: absent, or
@@ -102,9 +98,7 @@ impl<'a> Section<'a> {
         };
         let Some(items) = value.as_array() else {
             let message = format!("expected a list of texts, found {}", article(value));
-            let hint = value
-                .as_str()
-                .map(|text| format!("write [\"{}\"]", printable(text)));
+            let hint = value.as_str().map(|text| format!("write [\"{}\"]", printable(text)));
             self.report.problem(span, self.path_of(key), message, hint);
             return Vec::new();
         };
@@ -125,11 +119,7 @@ impl<'a> Section<'a> {
 
     /// Whatever is in here is accepted; used where the whole section is refused in one sentence.
     pub(crate) fn ignore(&self) {
-        let keys = self
-            .own
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key.get_ref().to_string());
+        let keys = self.own.into_iter().flatten().map(|(key, _)| key.get_ref().to_string());
         self.asked.borrow_mut().extend(keys);
     }
 
@@ -170,15 +160,12 @@ impl<'a> Section<'a> {
         mut read: impl FnMut(&str, &Section<'a>) -> T,
     ) -> Vec<T> {
         self.asked.borrow_mut().push(key.to_owned());
-        let Some(table) = self
-            .own_table(key)
-            .or_else(|| self.fallback_tables(key).first().copied())
+        let Some(table) =
+            self.own_table(key).or_else(|| self.fallback_tables(key).first().copied())
         else {
             return Vec::new();
         };
-        let own = self
-            .own
-            .and_then(|own| own.get(inherits)?.get_ref().as_table());
+        let own = self.own.and_then(|own| own.get(inherits)?.get_ref().as_table());
         let mut values = Vec::new();
         for (name, value) in table {
             let path = join(&self.path_of(key), name.get_ref());
@@ -192,10 +179,7 @@ impl<'a> Section<'a> {
                 path,
                 at: name.span(),
                 own: Some(own_value),
-                fallbacks: own
-                    .into_iter()
-                    .chain(self.fallback_tables(inherits))
-                    .collect(),
+                fallbacks: own.into_iter().chain(self.fallback_tables(inherits)).collect(),
                 asked: RefCell::default(),
             };
             values.push(read(name.get_ref(), &section));
@@ -206,14 +190,12 @@ impl<'a> Section<'a> {
 
     /// Notes a problem of this section's key, or of the section itself when the key is not there.
     pub(crate) fn problem(&self, key: &str, message: &str, suggestion: Option<String>) {
-        self.report
-            .problem(self.span_of(key), self.path_of(key), message, suggestion);
+        self.report.problem(self.span_of(key), self.path_of(key), message, suggestion);
     }
 
     /// As [`Section::problem`], for something doubtful.
     pub(crate) fn warning(&self, key: &str, message: &str, suggestion: Option<String>) {
-        self.report
-            .warning(self.span_of(key), self.path_of(key), message, suggestion);
+        self.report.warning(self.span_of(key), self.path_of(key), message, suggestion);
     }
 
     /// Reports the keys nobody asked for.
@@ -232,8 +214,7 @@ impl<'a> Section<'a> {
                     0 => "nothing may be written here".to_owned(),
                     _ => format!("known here: {}", asked.join(", ")),
                 });
-            self.report
-                .problem(key.span(), self.path_of(name), "unknown key", Some(hint));
+            self.report.problem(key.span(), self.path_of(name), "unknown key", Some(hint));
         }
     }
 
@@ -263,17 +244,13 @@ impl<'a> Section<'a> {
         if table.is_none() {
             let message = format!("expected a table, found {}", article(value));
             let hint = format!("write [{}] and its keys below it", self.path_of(key));
-            self.report
-                .problem(span, self.path_of(key), message, Some(hint));
+            self.report.problem(span, self.path_of(key), message, Some(hint));
         }
         table
     }
 
     fn fallback_tables(&self, key: &str) -> Vec<&'a DeTable<'a>> {
-        self.fallbacks
-            .iter()
-            .filter_map(|table| table.get(key)?.get_ref().as_table())
-            .collect()
+        self.fallbacks.iter().filter_map(|table| table.get(key)?.get_ref().as_table()).collect()
     }
 
     fn span_of(&self, key: &str) -> Range<usize> {
@@ -302,9 +279,5 @@ fn join(path: &str, key: &str) -> String {
     } else {
         format!("\"{}\"", printable(key))
     };
-    if path.is_empty() {
-        key
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }

@@ -28,9 +28,7 @@ pub(super) fn without_unit<'a>(
     typed: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let stem = UNIT_ENDINGS
-        .iter()
-        .find_map(|ending| typed.strip_suffix(ending))?;
+    let stem = UNIT_ENDINGS.iter().find_map(|ending| typed.strip_suffix(ending))?;
     known.into_iter().find(|name| *name == stem)
 }
 
@@ -59,10 +57,7 @@ mod tests {
         check("cd", Some("cf"));
         check("bm25", None);
         check("", None);
-        assert_eq!(
-            without_unit("half_life_days", ["half_life"]),
-            Some("half_life")
-        );
+        assert_eq!(without_unit("half_life_days", ["half_life"]), Some("half_life"));
         assert_eq!(without_unit("half_life", ["half_life"]), None);
     }
 

@@ -30,11 +30,7 @@ pub(super) fn count(value: &DeValue<'_>, range: &RangeInclusive<usize>) -> Read<
         (message, None)
     })?;
     // Wider than 128 bits is out of every range of ours, on the side its sign says.
-    let widest = if integer.as_str().starts_with('-') {
-        i128::MIN
-    } else {
-        i128::MAX
-    };
+    let widest = if integer.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
     let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(widest);
     let bounds = *range.start() as i128..=*range.end() as i128;
     in_range(&number, &bounds, ToString::to_string)?;
@@ -94,11 +90,7 @@ pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Rea
 }
 
 fn short(number: f64) -> String {
-    if number.abs() < 1e15 {
-        number.to_string()
-    } else {
-        format!("{number:e}")
-    }
+    if number.abs() < 1e15 { number.to_string() } else { format!("{number:e}") }
 }
 
 pub(super) fn plain_digits(integer: &DeInteger<'_>) -> String {
@@ -109,9 +101,9 @@ pub(super) fn plain_digits(integer: &DeInteger<'_>) -> String {
 fn number_of(value: &DeValue<'_>) -> Option<f64> {
     match value {
         DeValue::Float(float) => float.as_str().parse().ok(),
-        DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
-            .map(|number| number as f64)
-            .ok(),
+        DeValue::Integer(integer) => {
+            i128::from_str_radix(integer.as_str(), integer.radix()).map(|number| number as f64).ok()
+        }
         _ => None,
     }
 }
@@ -122,19 +114,11 @@ fn in_range<T: PartialOrd>(
     show: impl Fn(&T) -> String,
 ) -> Read<()> {
     if value < range.start() {
-        let message = format!(
-            "must be at least {}, found {}",
-            show(range.start()),
-            show(value)
-        );
+        let message = format!("must be at least {}, found {}", show(range.start()), show(value));
         return Err((message, None));
     }
     if value > range.end() {
-        let message = format!(
-            "must be at most {}, found {}",
-            show(range.end()),
-            show(value)
-        );
+        let message = format!("must be at most {}, found {}", show(range.end()), show(value));
         return Err((message, None));
     }
     Ok(())

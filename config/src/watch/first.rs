@@ -58,11 +58,7 @@ impl First {
             unreadable,
             warnings,
             source: Source::LastGoodCopy,
-            rejected: Some(Rejected {
-                version,
-                when: rfc3339(now_micros),
-                problems,
-            }),
+            rejected: Some(Rejected { version, when: rfc3339(now_micros), problems }),
         })
     }
 }

@@ -38,12 +38,7 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(vanish_grace: Duration, accepted: Sight) -> Self {
-        Self {
-            vanish_grace,
-            accepted,
-            refused: None,
-            vanishing: None,
-        }
+        Self { vanish_grace, accepted, refused: None, vanishing: None }
     }
 
     pub(super) fn look(&mut self, sight: &Sight, now: Instant) -> Step {
@@ -66,11 +61,7 @@ impl Gate {
             }
         };
         let until = since + self.vanish_grace;
-        if now < until {
-            Step::Wait(until)
-        } else {
-            Step::Judge
-        }
+        if now < until { Step::Wait(until) } else { Step::Judge }
     }
 
     pub(super) fn accept(&mut self, sight: Sight) {
@@ -117,23 +108,14 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut gate = Gate::new(Duration::from_secs(1), sight("a", &["r", "q"]));
         assert_eq!(gate.look(&sight("b", &["q"]), at(0)), Step::Wait(at(1_000)));
-        assert_eq!(
-            gate.look(&sight("b", &["q"]), at(900)),
-            Step::Wait(at(1_000))
-        );
+        assert_eq!(gate.look(&sight("b", &["q"]), at(900)), Step::Wait(at(1_000)));
         // Something else is missing now: the wait starts again.
         assert_eq!(gate.look(&sight("c", &[]), at(950)), Step::Wait(at(1_950)));
         assert_eq!(gate.look(&sight("c", &[]), at(1_950)), Step::Judge);
         // It came back.
         assert_eq!(gate.look(&sight("d", &["r", "q"]), at(1_960)), Step::Judge);
         // Back to what is in force, then gone again: the wait starts again.
-        assert_eq!(
-            gate.look(&sight("a", &["r", "q"]), at(2_000)),
-            Step::InForce
-        );
-        assert_eq!(
-            gate.look(&sight("c", &[]), at(3_000)),
-            Step::Wait(at(4_000))
-        );
+        assert_eq!(gate.look(&sight("a", &["r", "q"]), at(2_000)), Step::InForce);
+        assert_eq!(gate.look(&sight("c", &[]), at(3_000)), Step::Wait(at(4_000)));
     }
 }

@@ -57,10 +57,10 @@ pub fn heartbeats(dir: &Path, now_micros: i64) -> Vec<Heartbeat> {
 
 fn files(dir: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(dir.join(FOLDER)).into_iter().flatten();
-    entries.flatten().map(|entry| entry.path()).filter(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "json")
-    })
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
 }
 
 /// Writes the heartbeats of this process.
@@ -74,11 +74,7 @@ pub(super) struct Heart {
 
 impl Heart {
     pub(super) fn new(dir: &Path, instance: &str) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            instance: instance.to_owned(),
-            mute: false,
-        }
+        Self { dir: dir.to_owned(), instance: instance.to_owned(), mute: false }
     }
 
     pub(super) fn beat(&mut self, policy: &PolicyStatus, now_micros: i64) {
@@ -130,8 +126,6 @@ impl Heart {
     }
 
     fn path(&self) -> PathBuf {
-        self.dir
-            .join(FOLDER)
-            .join(format!("{}.json", self.instance))
+        self.dir.join(FOLDER).join(format!("{}.json", self.instance))
     }
 }

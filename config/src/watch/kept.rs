@@ -25,11 +25,8 @@ pub(super) fn save(path: &Path, files: &FileSet, now_micros: i64) -> io::Result<
         let text = std::str::from_utf8(content).ok()?;
         Some((name.to_owned(), text.to_owned()))
     });
-    let kept = Kept {
-        version: files.version(),
-        accepted_at: rfc3339(now_micros),
-        files: texts.collect(),
-    };
+    let kept =
+        Kept { version: files.version(), accepted_at: rfc3339(now_micros), files: texts.collect() };
     if load(path).is_some_and(|old| old == *files) {
         return Ok(());
     }

@@ -110,9 +110,7 @@ impl PolicyHandle {
     /// What is in force since when, what was refused and why.
     pub fn status(&self) -> PolicyStatus {
         let record = self.0.record.lock();
-        record
-            .unwrap_or_else(PoisonError::into_inner)
-            .status(self.0.clock.unix_micros())
+        record.unwrap_or_else(PoisonError::into_inner).status(self.0.clock.unix_micros())
     }
 }
 
@@ -145,11 +143,7 @@ impl Watcher {
                 let message = format!("the policy watcher cannot start: {error}");
                 crate::problem::Problem::of_file(dir.as_ref().display().to_string(), message)
             })?;
-        Ok(Self {
-            handle,
-            stop: sender,
-            thread: Some(thread),
-        })
+        Ok(Self { handle, stop: sender, thread: Some(thread) })
     }
 
     /// The policy in force now.

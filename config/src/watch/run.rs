@@ -44,10 +44,7 @@ impl Runner {
         events: &Sender<Signal>,
     ) -> Result<Self, Problems> {
         // Before the first look: a change between the two is then an event.
-        let mut targets = options
-            .use_events
-            .then(|| Targets::start(events.clone()))
-            .flatten();
+        let mut targets = options.use_events.then(|| Targets::start(events.clone())).flatten();
         let watching = targets.as_mut().is_some_and(|targets| targets.renew(dir));
         if let Some(folder) = &options.keep_in {
             // Failing is told when the copy cannot be written.
@@ -68,16 +65,9 @@ impl Runner {
             source: first.source,
             in_sync: first.source == Source::Folder,
             warnings: first.warnings,
-            reloads: Reloads {
-                accepted: 0,
-                rejected: u64::from(first.rejected.is_some()),
-            },
+            reloads: Reloads { accepted: 0, rejected: u64::from(first.rejected.is_some()) },
             last_rejected: first.rejected,
-            watcher: if watching {
-                WatcherKind::Events
-            } else {
-                WatcherKind::Polling
-            },
+            watcher: if watching { WatcherKind::Events } else { WatcherKind::Polling },
         };
         let mut gate = Gate::new(options.vanish_grace, sight_of(&first.files));
         if let Some(rejected) = &record.last_rejected {
@@ -117,12 +107,7 @@ impl Runner {
         let mut burst = Burst::default();
         let mut again: Option<Instant> = None;
         loop {
-            let wake = [
-                Some(next_poll),
-                Some(next_beat),
-                burst.ends(self.options.debounce),
-                again,
-            ];
+            let wake = [Some(next_poll), Some(next_beat), burst.ends(self.options.debounce), again];
             let wake = wake.into_iter().flatten().min().unwrap_or(next_poll);
             let wait = wake.saturating_duration_since(clock::now());
             match signals.recv_timeout(wait) {
@@ -241,10 +226,7 @@ impl Runner {
         };
         let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(policy)));
         if told.is_err() {
-            tracing::error!(
-                version = policy.version,
-                "the callback for a new policy panicked"
-            );
+            tracing::error!(version = policy.version, "the callback for a new policy panicked");
         }
     }
 
@@ -275,11 +257,7 @@ impl Runner {
         log_refusal(&version, &problems, &in_force);
         let mut record = self.record();
         record.reloads.rejected += 1;
-        record.last_rejected = Some(Rejected {
-            version,
-            when: rfc3339(now_micros),
-            problems,
-        });
+        record.last_rejected = Some(Rejected { version, when: rfc3339(now_micros), problems });
     }
 
     fn renew(&mut self) {
@@ -287,11 +265,7 @@ impl Runner {
             Some(targets) => targets.renew(&self.dir),
             None => false,
         };
-        self.record().watcher = if watching {
-            WatcherKind::Events
-        } else {
-            WatcherKind::Polling
-        };
+        self.record().watcher = if watching { WatcherKind::Events } else { WatcherKind::Polling };
     }
 
     fn keep(&mut self) {
@@ -314,10 +288,7 @@ impl Runner {
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
-        self.shared
-            .record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -31,10 +31,7 @@ impl Targets {
             }
         };
         match notify::recommended_watcher(forward) {
-            Ok(watcher) => Some(Self {
-                watcher,
-                watched: BTreeMap::new(),
-            }),
+            Ok(watcher) => Some(Self { watcher, watched: BTreeMap::new() }),
             Err(error) => {
                 tracing::warn!(%error, "no file system events: the policy folder is polled");
                 None
@@ -123,6 +120,5 @@ fn is_relevant(path: &Path) -> bool {
 }
 
 fn is_settings(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
 }

@@ -17,9 +17,7 @@ struct Folder {
 
 impl Folder {
     fn new() -> Self {
-        let folder = Self {
-            root: tempfile::tempdir().expect("a folder"),
-        };
+        let folder = Self { root: tempfile::tempdir().expect("a folder") };
         install_defaults(&folder.dir()).expect("installed");
         folder
     }
@@ -55,10 +53,7 @@ fn polling() -> WatchOptions {
 
 /// Events only: the poll is out of reach of a test.
 fn events() -> WatchOptions {
-    WatchOptions {
-        poll_interval: Duration::from_hours(1),
-        ..WatchOptions::default()
-    }
+    WatchOptions { poll_interval: Duration::from_hours(1), ..WatchOptions::default() }
 }
 
 /// Waits until `done`, at most ten seconds, and says how long it took.
@@ -95,20 +90,11 @@ fn a_rename_is_in_force_within_250_ms() {
         times.push(wait_for("rename", || searching(&watcher, f32::from(round))));
     }
     times.sort();
-    println!(
-        "rename to in force, of 20: median {:?}, slowest {:?}",
-        times[10], times[19]
-    );
+    println!("rename to in force, of 20: median {:?}, slowest {:?}", times[10], times[19]);
     // The median: the slowest measures what else this machine is doing.
     assert!(times[10] < Duration::from_millis(250), "{times:?}");
     let status = watcher.status();
-    assert_eq!(
-        status.reloads,
-        Reloads {
-            accepted: 20,
-            rejected: 0
-        }
-    );
+    assert_eq!(status.reloads, Reloads { accepted: 20, rejected: 0 });
     assert_eq!(status.watcher, WatcherKind::Events);
     assert!(status.in_sync);
 }
@@ -146,10 +132,7 @@ fn a_config_map_is_followed_through_its_links() {
         }
         // What is mounted from a ConfigMap cannot be written to.
         fs::write(dir.join(".status"), "").expect("in the way of heartbeats");
-        let options = WatchOptions {
-            keep_in: Some(root.path().join("data")),
-            ..options
-        };
+        let options = WatchOptions { keep_in: Some(root.path().join("data")), ..options };
         let watcher = Watcher::start(&dir, options, clock::system()).expect("valid");
         assert!(searching(&watcher, 1.0));
         let mut old = "..2026_02_03_04_05_06.111".to_owned();
@@ -164,13 +147,7 @@ fn a_config_map_is_followed_through_its_links() {
             println!("ConfigMap swap to in force: {took:?}");
             assert_eq!(watcher.current().query.max_chars, usize::from(round));
         }
-        assert_eq!(
-            watcher.status().reloads,
-            Reloads {
-                accepted: 5,
-                rejected: 0
-            }
-        );
+        assert_eq!(watcher.status().reloads, Reloads { accepted: 5, rejected: 0 });
     }
 }
 
@@ -179,18 +156,12 @@ fn a_link_to_a_folder_is_followed_when_it_is_turned() {
     let root = tempfile::tempdir().expect("a folder");
     for (release, weight) in [("1", 1.0), ("2", 2.0)] {
         install_defaults(&root.path().join(release)).expect("installed");
-        fs::write(
-            root.path().join(release).join("ranking.toml"),
-            search(weight),
-        )
-        .expect("written");
+        fs::write(root.path().join(release).join("ranking.toml"), search(weight)).expect("written");
     }
     let dir = root.path().join("policy");
     symlink("1", &dir).expect("linked");
-    let options = WatchOptions {
-        poll_interval: Duration::from_millis(20),
-        ..WatchOptions::default()
-    };
+    let options =
+        WatchOptions { poll_interval: Duration::from_millis(20), ..WatchOptions::default() };
     let watcher = Watcher::start(&dir, options, clock::system()).expect("valid");
     symlink("2", root.path().join("new")).expect("linked");
     fs::rename(root.path().join("new"), &dir).expect("turned");
@@ -252,11 +223,7 @@ fn a_torn_write_changes_nothing_until_it_is_whole() {
             "{}",
             problems(&watcher)
         );
-        fs::write(
-            folder.path("ranking.toml"),
-            "[weights]\nsearch = 5\ncf = 7\n",
-        )
-        .expect("whole");
+        fs::write(folder.path("ranking.toml"), "[weights]\nsearch = 5\ncf = 7\n").expect("whole");
         wait_for("acceptance", || searching(&watcher, 5.0));
     }
 }
@@ -271,21 +238,11 @@ fn many_writes_at_once_are_one_reload() {
     };
     let watcher = folder.watch(options);
     for round in 0..50_u8 {
-        let text = if round % 2 == 0 {
-            "[weights\n".to_owned()
-        } else {
-            search(f32::from(round))
-        };
+        let text = if round % 2 == 0 { "[weights\n".to_owned() } else { search(f32::from(round)) };
         fs::write(folder.path("ranking.toml"), text).expect("written");
     }
     wait_for("the last write", || searching(&watcher, 49.0));
-    assert_eq!(
-        watcher.status().reloads,
-        Reloads {
-            accepted: 1,
-            rejected: 0
-        }
-    );
+    assert_eq!(watcher.status().reloads, Reloads { accepted: 1, rejected: 0 });
 }
 
 #[test]
@@ -318,13 +275,7 @@ fn a_refused_edit_is_told_once_and_changes_nothing() {
     folder.replace("ranking.toml", &search(2.0));
     wait_for("acceptance", || searching(&watcher, 2.0));
     let status = watcher.status();
-    assert_eq!(
-        status.reloads,
-        Reloads {
-            accepted: 1,
-            rejected: 1
-        }
-    );
+    assert_eq!(status.reloads, Reloads { accepted: 1, rejected: 1 });
     assert!(status.in_sync && status.last_rejected.is_some());
 }
 
@@ -335,13 +286,9 @@ fn install_original(folder: &Folder) {
 
 #[test]
 fn a_deleted_folder_keeps_the_last_good_version() {
-    for options in [
-        WatchOptions {
-            poll_interval: Duration::from_millis(20),
-            ..events()
-        },
-        polling(),
-    ] {
+    for options in
+        [WatchOptions { poll_interval: Duration::from_millis(20), ..events() }, polling()]
+    {
         let folder = Folder::new();
         let watcher = folder.watch(options);
         folder.replace("ranking.toml", &search(2.0));
@@ -364,10 +311,7 @@ fn a_deleted_folder_keeps_the_last_good_version() {
 fn a_deleted_file_means_its_defaults() {
     let folder = Folder::new();
     folder.replace("ranking.toml", &search(2.0));
-    let options = WatchOptions {
-        vanish_grace: Duration::from_millis(100),
-        ..events()
-    };
+    let options = WatchOptions { vanish_grace: Duration::from_millis(100), ..events() };
     let watcher = folder.watch(options);
     fs::remove_file(folder.path("ranking.toml")).expect("removed");
     let took = wait_for("defaults", || searching(&watcher, 0.4));
@@ -380,10 +324,7 @@ fn a_broken_folder_at_start_needs_a_last_good_copy() {
     folder.replace("ranking.toml", &search(2.0));
     let good = folder.watch(events()).current();
     folder.replace("ranking.toml", "[weights]\nsearch = -1\ncf = nan\n");
-    let others = WatchOptions {
-        instance: "other".into(),
-        ..events()
-    };
+    let others = WatchOptions { instance: "other".into(), ..events() };
     let error = Watcher::start(folder.dir(), others, clock::system()).expect_err("no copy");
     assert_eq!(error.as_slice().len(), 2);
 
@@ -391,10 +332,7 @@ fn a_broken_folder_at_start_needs_a_last_good_copy() {
         let watcher = folder.watch(events());
         let status = watcher.status();
         assert_eq!(watcher.current(), good);
-        assert_eq!(
-            (status.source, status.in_sync),
-            (Source::LastGoodCopy, false)
-        );
+        assert_eq!((status.source, status.in_sync), (Source::LastGoodCopy, false));
         assert_eq!(problems(&watcher), error.to_string());
     }
     let watcher = folder.watch(events());
@@ -405,26 +343,15 @@ fn a_broken_folder_at_start_needs_a_last_good_copy() {
     // The copy moved on; a folder that is gone altogether is no reason to stop either.
     fs::rename(folder.path(".accepted"), folder.root.path().join("kept")).expect("moved");
     fs::remove_dir_all(folder.dir()).expect("deleted");
-    let options = WatchOptions {
-        keep_in: Some(folder.root.path().join("kept")),
-        ..events()
-    };
-    let watcher = folder.watch(WatchOptions {
-        poll_interval: Duration::from_millis(5),
-        ..options.clone()
-    });
+    let options = WatchOptions { keep_in: Some(folder.root.path().join("kept")), ..events() };
+    let watcher =
+        folder.watch(WatchOptions { poll_interval: Duration::from_millis(5), ..options.clone() });
     assert!(searching(&watcher, 3.0));
-    wait_for("a look at nothing", || {
-        watcher.status().watcher == WatcherKind::Polling
-    });
+    wait_for("a look at nothing", || watcher.status().watcher == WatcherKind::Polling);
     assert_eq!(watcher.status().reloads.rejected, 1);
     drop(watcher);
     // A copy that is damaged is none.
-    fs::write(
-        folder.root.path().join("kept/policy-penstock.json"),
-        "{\"ver",
-    )
-    .expect("damaged");
+    fs::write(folder.root.path().join("kept/policy-penstock.json"), "{\"ver").expect("damaged");
     Watcher::start(folder.dir(), options, clock::system()).expect_err("nothing to start on");
 }
 
@@ -436,16 +363,10 @@ fn a_published_set_comes_into_force_as_one() {
         let texts = [
             ("ranking.toml", search(f32::from(round))),
             ("query.toml", format!("max_chars = {round}\n")),
-            (
-                "resilience.toml",
-                format!("[engine]\nmax_queue = {round}\n"),
-            ),
+            ("resilience.toml", format!("[engine]\nmax_queue = {round}\n")),
         ];
         let files = texts.map(|(name, text)| (name.to_owned(), Some(text)));
-        let edit = Edit {
-            files: files.into(),
-            ..Edit::default()
-        };
+        let edit = Edit { files: files.into(), ..Edit::default() };
         let published = publish(&folder.dir(), &edit, &clock::System).expect("published");
         wait_for("publication", || {
             let policy = watcher.current();
@@ -457,13 +378,7 @@ fn a_published_set_comes_into_force_as_one() {
             policy.version == published.version
         });
     }
-    assert_eq!(
-        watcher.status().reloads,
-        Reloads {
-            accepted: 10,
-            rejected: 0
-        }
-    );
+    assert_eq!(watcher.status().reloads, Reloads { accepted: 10, rejected: 0 });
 }
 
 #[test]
@@ -475,20 +390,10 @@ fn heartbeats_say_what_runs_and_disturb_nobody() {
         ..polling()
     };
     let watcher = folder.watch(options);
-    let beat = || {
-        heartbeats(&folder.dir(), clock::unix_micros())
-            .pop()
-            .expect("one")
-    };
+    let beat = || heartbeats(&folder.dir(), clock::unix_micros()).pop().expect("one");
     let first = beat();
-    assert_eq!(
-        (first.instance.as_str(), first.age_seconds),
-        ("shop-8080", 0)
-    );
-    assert_eq!(
-        first.content["policy"]["version"],
-        watcher.current().version
-    );
+    assert_eq!((first.instance.as_str(), first.age_seconds), ("shop-8080", 0));
+    assert_eq!(first.content["policy"]["version"], watcher.current().version);
     wait_for("ten beats", || {
         let written = |beat: &Heartbeat| beat.content["written_unix_micros"].as_i64();
         written(&beat()) > written(&first).map(|at| at + 50_000)
@@ -498,13 +403,7 @@ fn heartbeats_say_what_runs_and_disturb_nobody() {
         let problem = beat().content["policy"]["last_rejected"]["problems"][0]["key"].clone();
         problem == "weights.search"
     });
-    assert_eq!(
-        watcher.status().reloads,
-        Reloads {
-            accepted: 0,
-            rejected: 1
-        }
-    );
+    assert_eq!(watcher.status().reloads, Reloads { accepted: 0, rejected: 1 });
     drop(watcher);
     assert_eq!(heartbeats(&folder.dir(), clock::unix_micros()), []);
 }
@@ -577,9 +476,7 @@ fn neither_noise_nor_a_panic_ends_the_watching() {
     });
     for round in 1..=3_u8 {
         folder.replace("ranking.toml", &search(f32::from(round)));
-        wait_for("an edit in the noise", || {
-            searching(&watcher, f32::from(round))
-        });
+        wait_for("an edit in the noise", || searching(&watcher, f32::from(round)));
     }
     stop.store(1, Ordering::SeqCst);
     writer.join().expect("ended");

@@ -35,24 +35,17 @@ pub fn read(folder: &Path) -> anyhow::Result<Vec<Query>> {
     let mut order: Vec<(String, Query)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     rows(folder, "queries", &["query_id", "query"], |row| {
-        let [id, text] = row else {
-            bail!("two fields are needed")
-        };
+        let [id, text] = row else { bail!("two fields are needed") };
         if places.insert(id.clone(), order.len()).is_some() {
             bail!("query_id {id} is there twice");
         }
-        let query = Query {
-            text: text.clone(),
-            grades: HashMap::new(),
-        };
+        let query = Query { text: text.clone(), grades: HashMap::new() };
         order.push((id.clone(), query));
         Ok(())
     })?;
     let columns = ["query_id", "product_id", "grade"];
     rows(folder, "judgments", &columns, |row| {
-        let [query, product, grade] = row else {
-            bail!("three fields are needed")
-        };
+        let [query, product, grade] = row else { bail!("three fields are needed") };
         let Some(&place) = places.get(query) else {
             bail!("there is no query {query} in queries.csv");
         };
@@ -135,26 +128,10 @@ mod tests {
     fn what_is_wrong_is_said_with_file_and_line() {
         let queries = "query_id,query\nq1,lamp\n";
         for (queries, judgments, expected) in [
-            (
-                queries,
-                "query_id,product_id\nq1,a\n",
-                "judgments.csv has no column grade",
-            ),
-            (
-                queries,
-                "query_id,product_id,grade\nq1,a,good\n",
-                "judgments.csv line 2",
-            ),
-            (
-                queries,
-                "query_id,product_id,grade\nq9,a,1\n",
-                "no query q9",
-            ),
-            (
-                queries,
-                "query_id,product_id,grade\n",
-                "no query has a judgment",
-            ),
+            (queries, "query_id,product_id\nq1,a\n", "judgments.csv has no column grade"),
+            (queries, "query_id,product_id,grade\nq1,a,good\n", "judgments.csv line 2"),
+            (queries, "query_id,product_id,grade\nq9,a,1\n", "no query q9"),
+            (queries, "query_id,product_id,grade\n", "no query has a judgment"),
             ("query_id,query\nq1,a\nq1,b\n", "", "there twice"),
         ] {
             let folder = tempfile::tempdir().unwrap();

@@ -31,18 +31,12 @@ pub fn ndcg(listed: &[u32], judged: &[u32], k: usize, gain: Gain) -> f64 {
     let mut best = judged.to_vec();
     best.sort_unstable_by(|a, b| b.cmp(a));
     let ideal = dcg(&best, k, gain);
-    if ideal > 0.0 {
-        dcg(listed, k, gain) / ideal
-    } else {
-        0.0
-    }
+    if ideal > 0.0 { dcg(listed, k, gain) / ideal } else { 0.0 }
 }
 
 fn dcg(grades: &[u32], k: usize, gain: Gain) -> f64 {
     let ranks = grades.iter().take(k).zip(1_u32..);
-    ranks
-        .map(|(&grade, rank)| gain.of(grade) / f64::from(rank + 1).log2())
-        .sum()
+    ranks.map(|(&grade, rank)| gain.of(grade) / f64::from(rank + 1).log2()).sum()
 }
 
 /// Share of the relevant products (grade at least `relevant`) that are among the first `k`. `None`
@@ -77,11 +71,7 @@ impl Mean {
 
     /// Of what was added; 0 of nothing.
     pub fn get(self) -> f64 {
-        if self.count == 0 {
-            0.0
-        } else {
-            self.sum / self.count as f64
-        }
+        if self.count == 0 { 0.0 } else { self.sum / self.count as f64 }
     }
 }
 
@@ -101,13 +91,7 @@ mod tests {
             // (1 + 2·0.63093 + 3·0.5) / (3 + 2·0.63093 + 1·0.5)
             (&[1, 2, 3], &[1, 2, 3], 10, Gain::Linear, 3.76186 / 4.76186),
             // (1 + 3·0.63093 + 7·0.5) / (7 + 3·0.63093 + 1·0.5)
-            (
-                &[1, 2, 3],
-                &[1, 2, 3],
-                10,
-                Gain::Exponential,
-                6.39279 / 9.39279,
-            ),
+            (&[1, 2, 3], &[1, 2, 3], 10, Gain::Exponential, 6.39279 / 9.39279),
             // An unjudged product in front pushes everything down by one.
             (&[0, 3], &[3], 10, Gain::Linear, 0.63093),
             // Only two ranks count, for the list and for the best order.
@@ -123,13 +107,7 @@ mod tests {
     #[test]
     fn recall_by_hand() {
         for (listed, judged, k, relevant, expected) in [
-            (
-                &[5, 0, 6, 4][..],
-                &[5, 6, 4, 6][..],
-                100,
-                5,
-                Some(2.0 / 3.0),
-            ),
+            (&[5, 0, 6, 4][..], &[5, 6, 4, 6][..], 100, 5, Some(2.0 / 3.0)),
             (&[5, 0, 6, 4], &[5, 6, 4, 6], 2, 5, Some(1.0 / 3.0)),
             (&[], &[1], 100, 1, Some(0.0)),
             (&[1], &[1, 0], 100, 2, None),

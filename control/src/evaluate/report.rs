@@ -78,23 +78,18 @@ impl Report {
             "{}: {} products, {} queries, {} of them with a relevant product (grade {} or more)\n",
             self.data, self.products, self.queries, self.queries_with_relevant, self.relevant
         ));
-        line(format!(
-            "| | nDCG@{k} | nDCG@{k} judged | recall@{depth} | MRR | p50 µs | p99 µs |"
-        ));
+        line(format!("| | nDCG@{k} | nDCG@{k} judged | recall@{depth} | MRR | p50 µs | p99 µs |"));
         line("|---|---|---|---|---|---|---|".to_owned());
         for row in &self.rows {
-            let judged = row
-                .ndcg_judged
-                .map_or("–".to_owned(), |ndcg| format!("{ndcg:.3}"));
+            let judged = row.ndcg_judged.map_or("–".to_owned(), |ndcg| format!("{ndcg:.3}"));
             line(format!(
                 "| {} | {:.3} | {judged} | {:.3} | {:.3} | {} | {} |",
                 row.name, row.ndcg, row.recall, row.mrr, row.p50_micros, row.p99_micros
             ));
         }
         let builds = self.builds.iter();
-        let builds: Vec<String> = builds
-            .map(|build| format!("{} {:.1} s", build.model, build.seconds))
-            .collect();
+        let builds: Vec<String> =
+            builds.map(|build| format!("{} {:.1} s", build.model, build.seconds)).collect();
         line(format!("\nIndex build: {}.", builds.join(", ")));
         let gain = match self.gain {
             Gain::Linear => "the grade",
@@ -138,10 +133,7 @@ mod tests {
             gain: Gain::Linear,
             optimised: false,
             rows: vec![row("keyword", Some(0.25)), row("final ranking", None)],
-            builds: vec![Build {
-                model: "learnt".into(),
-                seconds: 1.25,
-            }],
+            builds: vec![Build { model: "learnt".into(), seconds: 1.25 }],
         };
         let table = report.table();
         for expected in [

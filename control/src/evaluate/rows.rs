@@ -65,15 +65,8 @@ impl<'m> Measure<'m> {
         deadlines.retrieve = NO_DEADLINE;
         deadlines.store = NO_DEADLINE;
         deadlines.request = NO_DEADLINE;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
-        Ok(Self {
-            shop,
-            queries,
-            settings,
-            runtime,
-        })
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        Ok(Self { shop, queries, settings, runtime })
     }
 
     /// One retriever on its own.
@@ -103,12 +96,7 @@ impl<'m> Measure<'m> {
         let mut policy = self.settings.policy.clone();
         policy.ranking.fusion = fusion;
         policy.ranking.by_category.clear();
-        policy.ranking.weights = Weights {
-            search: 1.0,
-            cf: 0.0,
-            popularity: 0.0,
-            freshness: 0.0,
-        };
+        policy.ranking.weights = Weights { search: 1.0, cf: 0.0, popularity: 0.0, freshness: 0.0 };
         let policy = Arc::new(policy);
         let engine = self.shop.engine(indexed, policy.clone())?;
         let search = |text: &str| self.search(&engine, &policy, text);
@@ -126,12 +114,7 @@ impl<'m> Measure<'m> {
     ) -> anyhow::Result<Row> {
         let policy = Arc::new(self.settings.policy.clone());
         let engine = self.shop.engine(indexed, policy.clone())?;
-        self.row(
-            name,
-            &|text| self.search(&engine, &policy, text),
-            None,
-            told,
-        )
+        self.row(name, &|text| self.search(&engine, &policy, text), None, told)
     }
 
     fn search(
@@ -140,22 +123,14 @@ impl<'m> Measure<'m> {
         policy: &Arc<Policy>,
         text: &str,
     ) -> anyhow::Result<Vec<String>> {
-        let ask = SearchAsk {
-            q: text.to_owned(),
-            k: self.settings.depth,
-            ..SearchAsk::default()
-        };
+        let ask = SearchAsk { q: text.to_owned(), k: self.settings.depth, ..SearchAsk::default() };
         let answer = self.runtime.block_on(engine.search(policy.clone(), ask))?;
         ensure!(
             answer.mode == Mode::Full,
             "less than a full search: {}",
             answer.trace.degraded.join("; ")
         );
-        Ok(answer
-            .items
-            .into_iter()
-            .map(|item| item.product_id)
-            .collect())
+        Ok(answer.items.into_iter().map(|item| item.product_id).collect())
     }
 
     /// What the engine does, with both retrievers held to the judged products.
@@ -204,9 +179,7 @@ impl<'m> Measure<'m> {
         &self,
         ordinals: impl Iterator<Item = penstock_engine::catalog::Ordinal>,
     ) -> Vec<String> {
-        ordinals
-            .map(|ordinal| self.shop.id(ordinal).to_owned())
-            .collect()
+        ordinals.map(|ordinal| self.shop.id(ordinal).to_owned()).collect()
     }
 
     fn row(
@@ -216,13 +189,7 @@ impl<'m> Measure<'m> {
         among_judged: Option<&dyn Fn(&Query) -> anyhow::Result<Vec<String>>>,
         told: &dyn Fn(usize),
     ) -> anyhow::Result<Row> {
-        let Settings {
-            k,
-            depth,
-            relevant,
-            gain,
-            ..
-        } = self.settings;
+        let Settings { k, depth, relevant, gain, .. } = self.settings;
         for query in self.queries.iter().rev().take(WARM_UP) {
             find(&query.text)?;
         }

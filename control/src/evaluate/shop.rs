@@ -34,17 +34,9 @@ impl Shop {
         events: Vec<PathBuf>,
         progress: &dyn Fn(import::Progress<'_>),
     ) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("penstock-evaluate-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("penstock-evaluate-").tempdir()?;
         let store = SqliteStore::in_folder(folder.path(), clock::system())?;
-        let source = |entity| {
-            move |path| Source {
-                path,
-                entity,
-                format: None,
-            }
-        };
+        let source = |entity| move |path| Source { path, entity, format: None };
         let products = products.into_iter().map(source(Entity::Products));
         let events = events.into_iter().map(source(Entity::Events));
         let plan = Plan {
@@ -60,16 +52,8 @@ impl Shop {
         store.scan_products(&mut |stored| {
             ids.insert(stored.ordinal, stored.product.id);
         })?;
-        let ordinals = ids
-            .iter()
-            .map(|(ordinal, id)| (id.clone(), *ordinal))
-            .collect();
-        Ok(Self {
-            folder,
-            store,
-            ids,
-            ordinals,
-        })
+        let ordinals = ids.iter().map(|(ordinal, id)| (id.clone(), *ordinal)).collect();
+        Ok(Self { folder, store, ids, ordinals })
     }
 
     /// How many products there are.
@@ -118,11 +102,7 @@ impl Shop {
         };
         let engine = Engine::open(options, policy)?;
         let notes = engine.status().notes;
-        anyhow::ensure!(
-            notes.is_empty(),
-            "the engine is not whole: {}",
-            notes.join("; ")
-        );
+        anyhow::ensure!(notes.is_empty(), "the engine is not whole: {}", notes.join("; "));
         Ok(engine)
     }
 }

@@ -58,10 +58,6 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
         HumanCount(done.events_added),
         HumanCount(done.events_known),
     );
-    println!(
-        "{}: catalogue revision {}",
-        store.path().display(),
-        store.catalog_revision()?
-    );
+    println!("{}: catalogue revision {}", store.path().display(), store.catalog_revision()?);
     Ok(())
 }

@@ -65,9 +65,7 @@ fn named(text: &str) -> Result<(String, PathBuf), String> {
 
 fn fusion(text: &str) -> Result<Fusion, String> {
     let (method, number) = text.split_once(':').ok_or("write it as METHOD:NUMBER")?;
-    let number: f32 = number
-        .parse()
-        .map_err(|_| format!("{number:?} is no number"))?;
+    let number: f32 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
     let semantic_weight = number;
     match method {
         "max" | "weighted" if !(0.0..=1.0).contains(&number) => {
@@ -146,27 +144,17 @@ fn fusions(options: &Options, policy: &Policy) -> Vec<Fusion> {
         return options.fusion.clone();
     }
     let usual = [
-        Fusion::Max {
-            semantic_weight: 0.8,
-        },
-        Fusion::Weighted {
-            semantic_weight: 0.3,
-        },
+        Fusion::Max { semantic_weight: 0.8 },
+        Fusion::Weighted { semantic_weight: 0.3 },
         Fusion::ReciprocalRank { k: 60.0 },
     ];
     let mut all = vec![policy.ranking.fusion];
-    all.extend(
-        usual
-            .into_iter()
-            .filter(|fusion| *fusion != policy.ranking.fusion),
-    );
+    all.extend(usual.into_iter().filter(|fusion| *fusion != policy.ranking.fusion));
     all
 }
 
 fn data_name(folder: &std::path::Path) -> String {
-    let name = folder
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| folder.display().to_string())
 }
 
@@ -184,14 +172,9 @@ fn rows(
     let mut builds = Vec::new();
     for (name, model) in models {
         let display = IndexDisplay::default();
-        let indexed = shop.index(model, &|stage, done, total| {
-            display.tell(stage, done, total)
-        })?;
+        let indexed = shop.index(model, &|stage, done, total| display.tell(stage, done, total))?;
         display.end();
-        builds.push(Build {
-            model: name.clone(),
-            seconds: indexed.took.as_secs_f64(),
-        });
+        builds.push(Build { model: name.clone(), seconds: indexed.took.as_secs_f64() });
         let mut shown = |label: &str, row: &dyn Fn(&dyn Fn(usize)) -> anyhow::Result<Row>| {
             let bar = Bar::new(label, queries as u64);
             let row = row(&|done| bar.set(done as u64, done as u64, "queries"))?;
@@ -201,20 +184,14 @@ fn rows(
         };
         // The keyword index does not depend on the model.
         if builds.len() == 1 {
-            shown("keyword", &|told| {
-                measure.retriever("keyword", &*indexed.keyword, told)
-            })?;
+            shown("keyword", &|told| measure.retriever("keyword", &*indexed.keyword, told))?;
         }
         let semantic = format!("semantic {name}");
-        shown(&semantic, &|told| {
-            measure.retriever(&semantic, &*indexed.semantic, told)
-        })?;
+        shown(&semantic, &|told| measure.retriever(&semantic, &*indexed.semantic, told))?;
         let hybrid = format!("hybrid {name}");
         for fusion in fusions {
             let label = format!("{hybrid} {}", fusion_name(fusion));
-            shown(&label, &|told| {
-                measure.hybrid(&hybrid, &indexed, *fusion, told)
-            })?;
+            shown(&label, &|told| measure.hybrid(&hybrid, &indexed, *fusion, told))?;
         }
         let ranking = format!("final ranking {name}");
         shown(&ranking, &|told| measure.ranking(&ranking, &indexed, told))?;
@@ -256,10 +233,7 @@ mod tests {
         let write =
             |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("products.csv", &products);
-        write(
-            "queries.csv",
-            "query_id,query\n1,red lamp\n2,blue shelf\n3,violin\n",
-        );
+        write("queries.csv", "query_id,query\n1,red lamp\n2,blue shelf\n3,violin\n");
         write(
             "judgments.csv",
             "query_id,product_id,grade\n1,red-lamp,3\n1,red-chair,1\n2,blue-shelf,3\n3,red-lamp,0\n",
@@ -268,24 +242,13 @@ mod tests {
         assert_eq!(figures["queries"], 3);
         assert_eq!(figures["queries_with_relevant"], 2);
         let rows = figures["rows"].as_array().unwrap();
-        let names: Vec<&str> = rows
-            .iter()
-            .map(|row| row["name"].as_str().unwrap())
-            .collect();
+        let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
         assert_eq!(
             names,
-            [
-                "keyword",
-                "semantic learnt",
-                "hybrid learnt max:0.5",
-                "final ranking learnt"
-            ]
+            ["keyword", "semantic learnt", "hybrid learnt max:0.5", "final ranking learnt"]
         );
         let keyword = &rows[0];
-        assert_eq!(
-            (&keyword["mrr"], &keyword["recall"]),
-            (&1.0.into(), &1.0.into())
-        );
+        assert_eq!((&keyword["mrr"], &keyword["recall"]), (&1.0.into(), &1.0.into()));
         // Two perfect orders of the judged, and a query without a gain.
         let judged = keyword["ndcg_judged"].as_f64().unwrap();
         assert!((judged - 2.0 / 3.0).abs() < 1e-6, "{judged}");
@@ -297,10 +260,7 @@ mod tests {
     fn a_folder_without_what_is_needed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let error = evaluate(folder.path(), &[]).unwrap_err();
-        assert!(
-            format!("{error:#}").contains("has no products"),
-            "{error:#}"
-        );
+        assert!(format!("{error:#}").contains("has no products"), "{error:#}");
         std::fs::write(folder.path().join("products.csv"), "id,name\n1,lamp\n").unwrap();
         let error = evaluate(folder.path(), &[]).unwrap_err();
         assert!(format!("{error:#}").contains("queries.csv"), "{error:#}");
@@ -314,10 +274,7 @@ mod tests {
         for text in ["max", "max:2", "max:NaN", "rrf:0", "rrf:x", "sum:1", ""] {
             assert!(fusion(text).is_err(), "{text}");
         }
-        assert_eq!(
-            named("mini=a=b").unwrap(),
-            ("mini".to_owned(), "a=b".into())
-        );
+        assert_eq!(named("mini=a=b").unwrap(), ("mini".to_owned(), "a=b".into()));
         assert!(named("=x").is_err() && named("x=").is_err() && named("x").is_err());
         assert!(ranks("1").is_ok() && ranks("0").is_err() && ranks("10001").is_err());
     }

@@ -11,12 +11,7 @@ use std::io::Write as _;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Where the proxy listens
-    #[arg(
-        long,
-        env = "PENSTOCK_LISTEN",
-        default_value = "127.0.0.1:8080",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, env = "PENSTOCK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     address: String,
 }
 
@@ -126,19 +121,13 @@ mod tests {
     fn commands_survive_a_shell() {
         for id in ["85123A", "it's; rm -rf /", "a/b?c#d", "名前", "$(x)`y`\\"] {
             let picked = Picked {
-                product: Product {
-                    id: id.into(),
-                    name: "Red lamp".into(),
-                    ..Product::default()
-                },
+                product: Product { id: id.into(), name: "Red lamp".into(), ..Product::default() },
                 user_id: id.into(),
             };
             for command in commands("127.0.0.1:8080", &picked) {
                 let script = format!("curl() {{ printf '%s\\n' \"$@\"; }}; {command}");
-                let output = std::process::Command::new("sh")
-                    .args(["-c", &script])
-                    .output()
-                    .unwrap();
+                let output =
+                    std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
                 assert!(output.status.success(), "{command}");
                 let said = String::from_utf8(output.stdout).unwrap();
                 let url = said.lines().find(|line| line.starts_with("http://"));

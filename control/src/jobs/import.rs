@@ -99,13 +99,7 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
     if let Some(default) = &options.default_event {
         events.set_default(default).map_err(Usage)?;
     }
-    let source = |entity| {
-        move |path| Source {
-            path,
-            entity,
-            format: options.format,
-        }
-    };
+    let source = |entity| move |path| Source { path, entity, format: options.format };
     let (products, events_files) = match &options.folder {
         Some(folder) => (find(folder, "products")?, find(folder, "events")?),
         None => (options.products, options.events),

@@ -56,10 +56,7 @@ impl Options {
     fn build(&self, common: &Common) -> BuildOptions {
         let mut build = BuildOptions::new(&common.data_dir);
         // Set but empty is how an environment file says "none".
-        let folder = self
-            .embedding_model
-            .as_ref()
-            .filter(|folder| !folder.is_empty());
+        let folder = self.embedding_model.as_ref().filter(|folder| !folder.is_empty());
         build.model = folder.map_or(Model::Learnt, |folder| Model::Folder(folder.into()));
         build.dims = self.dims.into();
         build.seed = self.seed;
@@ -71,9 +68,7 @@ impl Options {
 fn build_and_tell(store: &SqliteStore, build: &BuildOptions) -> anyhow::Result<()> {
     let started = clock::now();
     let display = Display::default();
-    let built = index::build(store, build, &|stage, done, total| {
-        display.tell(stage, done, total)
-    })?;
+    let built = index::build(store, build, &|stage, done, total| display.tell(stage, done, total))?;
     display.end();
     let took = clock::now().saturating_duration_since(started);
     println!(
@@ -123,12 +118,7 @@ impl Display {
     }
 
     pub(super) fn end(&self) {
-        finish(
-            self.bar
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        finish(self.bar.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

@@ -37,13 +37,7 @@ impl Bar {
             bar
         });
         let now = clock::now();
-        Self {
-            label,
-            total,
-            bar,
-            started: now,
-            told: Cell::new(now),
-        }
+        Self { label, total, bar, started: now, told: Cell::new(now) }
     }
 
     /// `done` steps are done; `count` things of a kind (`rows`) were worked on.
@@ -52,11 +46,7 @@ impl Bar {
         let since = now.saturating_duration_since(self.told.get());
         let text = || {
             let rate = self.rate(count);
-            format!(
-                "{} {kind}, {} a second",
-                HumanCount(count),
-                HumanCount(rate)
-            )
+            format!("{} {kind}, {} a second", HumanCount(count), HumanCount(rate))
         };
         match &self.bar {
             Some(bar) => {
@@ -82,9 +72,7 @@ impl Bar {
 
     /// Things a second since the start.
     pub fn rate(&self, count: u64) -> u64 {
-        let seconds = clock::now()
-            .saturating_duration_since(self.started)
-            .as_secs_f64();
+        let seconds = clock::now().saturating_duration_since(self.started).as_secs_f64();
         (count as f64 / seconds.max(0.001)) as u64
     }
 

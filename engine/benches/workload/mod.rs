@@ -53,9 +53,7 @@ impl Workload {
             if names.is_empty() || queries.len() == QUERIES {
                 break;
             }
-            let words: Vec<&str> = names[random.below(names.len())]
-                .split_whitespace()
-                .collect();
+            let words: Vec<&str> = names[random.below(names.len())].split_whitespace().collect();
             if words.is_empty() {
                 continue;
             }
@@ -65,11 +63,7 @@ impl Workload {
         }
         let mut queries: Vec<String> = queries.into_iter().collect();
         shuffle(&mut queries, &mut random);
-        Ok(Self {
-            queries,
-            users,
-            products,
-        })
+        Ok(Self { queries, users, products })
     }
 }
 

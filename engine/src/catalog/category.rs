@@ -30,9 +30,7 @@ pub fn path_key(path: &str) -> String {
 }
 
 fn parts(path: &str) -> impl Iterator<Item = &str> {
-    path.split('>')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
+    path.split('>').map(str::trim).filter(|part| !part.is_empty())
 }
 
 impl Categories {
@@ -65,17 +63,9 @@ impl Categories {
             return id;
         }
         let id = CategoryId(self.nodes.len() as u32);
-        self.by_part
-            .entry(part.to_lowercase())
-            .or_default()
-            .push(id);
+        self.by_part.entry(part.to_lowercase()).or_default().push(id);
         self.by_key.insert(key.clone(), id);
-        self.nodes.push(Node {
-            path: path.to_owned(),
-            key,
-            parent,
-            products: Vec::new(),
-        });
+        self.nodes.push(Node { path: path.to_owned(), key, parent, products: Vec::new() });
         id
     }
 
@@ -118,9 +108,7 @@ impl Categories {
     ) -> Option<(&str, &'v T)> {
         self.ancestry(id).find_map(|id| {
             let node = &self.nodes[id.0 as usize];
-            values
-                .get(&node.key)
-                .map(|value| (node.path.as_str(), value))
+            values.get(&node.key).map(|value| (node.path.as_str(), value))
         })
     }
 
@@ -157,12 +145,8 @@ mod tests {
     fn finds_by_path_and_by_part_and_counts_descendants() {
         let tree = tree();
         let check = |text: &str, expected: &[u32]| {
-            let mut found: Vec<u32> = tree
-                .find(text)
-                .into_iter()
-                .flat_map(|id| tree.products(id))
-                .map(|o| o.0)
-                .collect();
+            let mut found: Vec<u32> =
+                tree.find(text).into_iter().flat_map(|id| tree.products(id)).map(|o| o.0).collect();
             found.sort_unstable();
             assert_eq!(found, expected, "{text:?}");
         };
@@ -179,11 +163,7 @@ mod tests {
         let tree = tree();
         let values = BTreeMap::from([("kitchen".to_owned(), 1), ("kitchen > mugs".to_owned(), 2)]);
         let check = |path: &str, expected: Option<(&str, &i32)>| {
-            assert_eq!(
-                tree.nearest(tree.find(path)[0], &values),
-                expected,
-                "{path}"
-            );
+            assert_eq!(tree.nearest(tree.find(path)[0], &values), expected, "{path}");
         };
         check("kitchen > mugs", Some(("Kitchen > Mugs", &2)));
         check("kitchen > pans", Some(("Kitchen", &1)));

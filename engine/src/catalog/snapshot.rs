@@ -42,10 +42,7 @@ pub struct Catalog {
 impl Catalog {
     /// An empty catalogue of this revision, to be filled in ascending order of ordinals.
     pub fn new(revision: u64) -> Self {
-        Self {
-            revision,
-            ..Self::default()
-        }
+        Self { revision, ..Self::default() }
     }
 
     /// Adds a product. Ordinals ascend.
@@ -55,10 +52,7 @@ impl Catalog {
         }
         let categories = self.categories.insert(&product.category, ordinal).into();
         if !product.brand.is_empty() {
-            self.by_brand
-                .entry(product.brand.to_lowercase())
-                .or_default()
-                .push(ordinal);
+            self.by_brand.entry(product.brand.to_lowercase()).or_default().push(ordinal);
         }
         self.by_id.insert(product.id.as_str().into(), ordinal);
         self.rows[ordinal.index()] = Some(Row {
@@ -124,22 +118,14 @@ impl Catalog {
         let by_category = filter.category.as_deref().map(|text| {
             let found = self.categories.find(text);
             Allowed::from_ordinals(
-                found
-                    .into_iter()
-                    .flat_map(|id| self.categories.products(id))
-                    .copied(),
+                found.into_iter().flat_map(|id| self.categories.products(id)).copied(),
             )
         });
         let by_brand = filter.brand.as_deref().map(|brand| {
-            self.by_brand
-                .get(&brand.trim().to_lowercase())
-                .map_or(&[][..], Vec::as_slice)
+            self.by_brand.get(&brand.trim().to_lowercase()).map_or(&[][..], Vec::as_slice)
         });
         let in_category = |ordinal| by_category.as_ref().is_none_or(|set| set.contains(ordinal));
-        let priced = |ordinal| {
-            self.row(ordinal)
-                .is_some_and(|row| price_passes(filter, row.price))
-        };
+        let priced = |ordinal| self.row(ordinal).is_some_and(|row| price_passes(filter, row.price));
         let pass = |ordinal: &Ordinal| in_category(*ordinal) && priced(*ordinal);
         // The smallest list is walked, the other limits are tested.
         Some(match (by_brand, &by_category) {
@@ -192,52 +178,18 @@ mod tests {
         let catalog = catalog();
         let check = |filter: Filter, expected: &[u32]| {
             let allowed = catalog.allowed(&filter).expect("a filter that limits");
-            assert_eq!(
-                allowed.iter().map(|o| o.0).collect::<Vec<_>>(),
-                expected,
-                "{filter:?}"
-            );
+            assert_eq!(allowed.iter().map(|o| o.0).collect::<Vec<_>>(), expected, "{filter:?}");
             assert_eq!(allowed.len(), expected.len());
         };
-        let category = |text: &str| Filter {
-            category: Some(text.into()),
-            ..Filter::default()
-        };
-        let brand = |text: &str| Filter {
-            brand: Some(text.into()),
-            ..Filter::default()
-        };
+        let category = |text: &str| Filter { category: Some(text.into()), ..Filter::default() };
+        let brand = |text: &str| Filter { brand: Some(text.into()), ..Filter::default() };
         check(category("kitchen"), &[1, 2]);
         check(category("unknown"), &[]);
         check(brand(" acme "), &[1, 2]);
-        check(
-            Filter {
-                min_price: Some(10.0),
-                ..Filter::default()
-            },
-            &[2],
-        );
-        check(
-            Filter {
-                max_price: Some(10.0),
-                ..brand("acme")
-            },
-            &[1],
-        );
-        check(
-            Filter {
-                category: Some("pans".into()),
-                ..brand("acme")
-            },
-            &[2],
-        );
-        check(
-            Filter {
-                max_price: Some(1e9),
-                ..category("garden")
-            },
-            &[],
-        );
+        check(Filter { min_price: Some(10.0), ..Filter::default() }, &[2]);
+        check(Filter { max_price: Some(10.0), ..brand("acme") }, &[1]);
+        check(Filter { category: Some("pans".into()), ..brand("acme") }, &[2]);
+        check(Filter { max_price: Some(1e9), ..category("garden") }, &[]);
         assert!(catalog.allowed(&Filter::default()).is_none());
     }
 

@@ -26,9 +26,7 @@ impl FeatureBatch {
         for ordinal in ordinals {
             let created_at = catalog.row(ordinal).and_then(|row| row.created_at);
             batch.popularity.push(popularity.score(ordinal));
-            batch
-                .freshness
-                .push(freshness(created_at, now, freshness_half_life));
+            batch.freshness.push(freshness(created_at, now, freshness_half_life));
         }
         batch
     }

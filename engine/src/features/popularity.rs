@@ -47,10 +47,7 @@ impl PopularityBuilder {
         let exponent = at_micros as f64 / self.half_life_micros;
         self.newest = self.newest.max(exponent);
         if sum.mantissa == 0.0 {
-            *sum = Sum {
-                mantissa: weight,
-                exponent,
-            };
+            *sum = Sum { mantissa: weight, exponent };
         } else if exponent > sum.exponent {
             sum.mantissa = sum.mantissa * (sum.exponent - exponent).exp2() + weight;
             sum.exponent = exponent;
@@ -69,16 +66,8 @@ impl PopularityBuilder {
             .map(|raw| if raw.is_finite() { raw } else { 0.0 })
             .collect();
         let most = raw.iter().copied().fold(0.0, f32::max);
-        let least = raw
-            .iter()
-            .copied()
-            .filter(|raw| *raw > 0.0)
-            .fold(f32::INFINITY, f32::min);
-        let ceiling = if most > 0.0 {
-            log_share(least, most)
-        } else {
-            1.0
-        };
+        let least = raw.iter().copied().filter(|raw| *raw > 0.0).fold(f32::INFINITY, f32::min);
+        let ceiling = if most > 0.0 { log_share(least, most) } else { 1.0 };
         let figures = catalog.iter().filter_map(|(_, row)| row.popularity);
         let top_figure = figures.fold(0.0, f64::max);
         let mut scores: Vec<f32> = raw.iter().map(|raw| log_share(*raw, most)).collect();
@@ -106,11 +95,7 @@ pub(crate) fn weight(weights: &EventWeights, kind: EventKind) -> f32 {
 /// `ln(1 + x) / ln(1 + most)`: sales are heavy-tailed, and on a linear scale one bestseller would
 /// flatten everything else to zero.
 fn log_share(x: f32, most: f32) -> f32 {
-    if most > 0.0 {
-        (x.ln_1p() / most.ln_1p()).clamp(0.0, 1.0)
-    } else {
-        0.0
-    }
+    if most > 0.0 { (x.ln_1p() / most.ln_1p()).clamp(0.0, 1.0) } else { 0.0 }
 }
 
 /// Popularity of every product.
@@ -142,22 +127,15 @@ mod tests {
     fn catalog(figures: &[Option<f64>]) -> Catalog {
         let mut catalog = Catalog::new(1);
         for (index, popularity) in figures.iter().enumerate() {
-            let product = Product {
-                id: index.to_string(),
-                popularity: *popularity,
-                ..Product::default()
-            };
+            let product =
+                Product { id: index.to_string(), popularity: *popularity, ..Product::default() };
             catalog.push(Ordinal(index as u32), &product);
         }
         catalog
     }
 
     fn builder(columns: usize) -> PopularityBuilder {
-        let weights = EventWeights {
-            view: 1.0,
-            add_to_cart: 2.0,
-            purchase: 3.0,
-        };
+        let weights = EventWeights { view: 1.0, add_to_cart: 2.0, purchase: 3.0 };
         PopularityBuilder::new(columns, weights, Duration::from_secs(10 * 86_400))
     }
 
@@ -203,9 +181,6 @@ mod tests {
         builder.add(Ordinal(2), EventKind::View, DAY);
         let popularity = builder.finish(&catalog(&[Some(10.0), Some(1000.0), None]));
         let scores: Vec<f32> = (0..3).map(|i| popularity.score(Ordinal(i))).collect();
-        assert!(
-            scores[0] > 0.0 && scores[0] < scores[1] && scores[1] <= scores[2],
-            "{scores:?}"
-        );
+        assert!(scores[0] > 0.0 && scores[0] < scores[1] && scores[1] <= scores[2], "{scores:?}");
     }
 }

@@ -30,10 +30,7 @@ impl Taste {
         let mut taste = Self::default();
         let mut sums: HashMap<CategoryId, f32> = HashMap::new();
         for event in history {
-            let Some(row) = catalog
-                .ordinal(&event.product_id)
-                .and_then(|o| catalog.row(o))
-            else {
+            let Some(row) = catalog.ordinal(&event.product_id).and_then(|o| catalog.row(o)) else {
                 continue;
             };
             taste.interactions += 1;
@@ -49,9 +46,7 @@ impl Taste {
         let most = sums.values().copied().fold(0.0, f32::max);
         if most > 0.0 {
             taste.categories = sums.into_iter().map(|(id, sum)| (id, sum / most)).collect();
-            taste
-                .categories
-                .sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            taste.categories.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         }
         taste
     }
@@ -75,11 +70,8 @@ mod tests {
     fn recent_and_strong_events_make_the_taste() {
         let mut catalog = Catalog::new(1);
         for (index, category) in ["Mugs", "Pans", "Mugs|Gifts"].into_iter().enumerate() {
-            let product = Product {
-                id: index.to_string(),
-                category: category.into(),
-                ..Product::default()
-            };
+            let product =
+                Product { id: index.to_string(), category: category.into(), ..Product::default() };
             catalog.push(Ordinal(index as u32), &product);
         }
         let event = |product: &str, kind, days: i64| UserEvent {
@@ -93,19 +85,11 @@ mod tests {
             event("gone", EventKind::Purchase, 100),
         ];
         let taste = Taste::of(&history, &catalog, &Policy::default().ranking);
-        let named: Vec<(&str, f32)> = taste
-            .categories
-            .iter()
-            .map(|(id, s)| (catalog.categories().path(*id), *s))
-            .collect();
+        let named: Vec<(&str, f32)> =
+            taste.categories.iter().map(|(id, s)| (catalog.categories().path(*id), *s)).collect();
         assert_eq!(named, [("Mugs", 1.0), ("Pans", 1.0 / 3.0)]);
         assert_eq!((taste.interactions, taste.bought.len()), (2, 1));
         assert!((taste.confidence() - 0.4).abs() < 1e-6);
-        assert!(
-            Taste::of(&[], &catalog, &Policy::default().ranking)
-                .confidence()
-                .abs()
-                < 1e-6
-        );
+        assert!(Taste::of(&[], &catalog, &Policy::default().ranking).confidence().abs() < 1e-6);
     }
 }

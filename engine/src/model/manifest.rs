@@ -131,10 +131,7 @@ pub struct Calibration {
 
 impl Calibration {
     /// Cosine is the score.
-    pub const IDENTITY: Self = Self {
-        floor: 0.0,
-        ceiling: 1.0,
-    };
+    pub const IDENTITY: Self = Self { floor: 0.0, ceiling: 1.0 };
 
     /// Cosine similarity as a score in [0, 1]; grows with `cosine`.
     pub fn score(&self, cosine: f32) -> f32 {
@@ -253,11 +250,7 @@ fn verify_file(folder: &Path, relative: &Path, expected: &FileEntry) -> Result<(
         return Err(format!("{name} is not a file"));
     }
     if metadata.len() != expected.bytes {
-        return Err(format!(
-            "{name} has {} bytes, not {}",
-            metadata.len(),
-            expected.bytes
-        ));
+        return Err(format!("{name} has {} bytes, not {}", metadata.len(), expected.bytes));
     }
     let (bytes, sha256) = hash_file(&at).map_err(|error| format!("{name}: {error}"))?;
     if bytes != expected.bytes || sha256 != expected.sha256 {

@@ -61,11 +61,7 @@ pub enum VersionError {
 }
 
 fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> VersionError + 'a {
-    move |error| VersionError::Io {
-        what,
-        path: path.to_path_buf(),
-        why: error.to_string(),
-    }
+    move |error| VersionError::Io { what, path: path.to_path_buf(), why: error.to_string() }
 }
 
 /// A published index version. Its manifest has been read; its parts have not.
@@ -81,10 +77,7 @@ pub struct Version {
 
 impl Version {
     fn read(data_dir: &Path, name: &str) -> Result<Self, VersionError> {
-        let broken = |why: String| VersionError::Broken {
-            name: name.into(),
-            why,
-        };
+        let broken = |why: String| VersionError::Broken { name: name.into(), why };
         if !is_version_name(name) {
             return Err(broken("this is no name of an index version".into()));
         }
@@ -97,11 +90,7 @@ impl Version {
         }
         let manifest =
             Manifest::parse(&bytes).map_err(|why| broken(format!("manifest.json: {why}")))?;
-        Ok(Self {
-            name: name.into(),
-            folder,
-            manifest,
-        })
+        Ok(Self { name: name.into(), folder, manifest })
     }
 
     /// An index made from another store would point at other products.
@@ -156,10 +145,7 @@ pub fn names(data_dir: &Path) -> Result<Vec<String>, VersionError> {
 /// All published versions, newest first; a damaged one as its error.
 pub fn list(data_dir: &Path) -> Result<Vec<Result<Version, VersionError>>, VersionError> {
     let names = names(data_dir)?;
-    Ok(names
-        .iter()
-        .map(|name| Version::read(data_dir, name))
-        .collect())
+    Ok(names.iter().map(|name| Version::read(data_dir, name)).collect())
 }
 
 /// Puts a published version in force: an older one rolls back. Its manifest must be whole.

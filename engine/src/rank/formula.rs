@@ -69,10 +69,8 @@ pub fn weights_for(
         && let Some(row) = catalog.row(ordinal)
     {
         let categories = catalog.categories();
-        let own = row
-            .categories
-            .iter()
-            .find_map(|id| categories.nearest(*id, &ranking.by_category));
+        let own =
+            row.categories.iter().find_map(|id| categories.nearest(*id, &ranking.by_category));
         if let Some((path, weights)) = own {
             return (*weights, WeightsFrom::Category(path.to_owned()));
         }
@@ -102,19 +100,12 @@ pub fn rank(
             };
             let weights = weights_for(*ordinal, catalog, ranking).0;
             let score = parts.weighted(&weights).sum();
-            Ranked {
-                ordinal: *ordinal,
-                score,
-                parts,
-                found: *found,
-            }
+            Ranked { ordinal: *ordinal, score, parts, found: *found }
         })
         .collect();
     let id = |ordinal: Ordinal| catalog.row(ordinal).map(|row| &*row.id);
     ranked.sort_by(|a, b| {
-        b.score
-            .total_cmp(&a.score)
-            .then_with(|| id(a.ordinal).cmp(&id(b.ordinal)))
+        b.score.total_cmp(&a.score).then_with(|| id(a.ordinal).cmp(&id(b.ordinal)))
     });
     ranked
 }
@@ -130,11 +121,8 @@ mod tests {
     fn catalog(rows: &[(&str, &str)]) -> Catalog {
         let mut catalog = Catalog::new(1);
         for (index, (id, category)) in rows.iter().enumerate() {
-            let product = Product {
-                id: (*id).into(),
-                category: (*category).into(),
-                ..Product::default()
-            };
+            let product =
+                Product { id: (*id).into(), category: (*category).into(), ..Product::default() };
             catalog.push(Ordinal(index as u32), &product);
         }
         catalog
@@ -142,39 +130,21 @@ mod tests {
 
     fn keyword(ordinal: u32, score: f32) -> (Ordinal, Match) {
         let ordinal = Ordinal(ordinal);
-        let candidate = Candidate {
-            ordinal,
-            score,
-            raw: 7.0,
-            source: Source::Keyword,
-        };
-        (
-            ordinal,
-            Match {
-                keyword: Some(Found { candidate, rank: 1 }),
-                ..Match::default()
-            },
-        )
+        let candidate = Candidate { ordinal, score, raw: 7.0, source: Source::Keyword };
+        (ordinal, Match { keyword: Some(Found { candidate, rank: 1 }), ..Match::default() })
     }
 
     #[test]
     fn the_formula_adds_weighted_parts_and_ties_break_by_id() {
         let catalog = catalog(&[("b", ""), ("a", ""), ("c", "")]);
-        let matches = [
-            keyword(0, 0.5),
-            keyword(1, 0.5),
-            keyword(2, 1.0),
-            keyword(9, 1.0),
-        ];
+        let matches = [keyword(0, 0.5), keyword(1, 0.5), keyword(2, 1.0), keyword(9, 1.0)];
         let features = FeatureBatch {
             popularity: vec![0.5, 0.5, 0.0, 1.0],
             freshness: vec![0.0, 0.0, 0.0, 1.0],
         };
         let ranked = rank(&matches, &features, &catalog, &Policy::default().ranking);
-        let ids: Vec<&str> = ranked
-            .iter()
-            .map(|r| &*catalog.row(r.ordinal).expect("row").id)
-            .collect();
+        let ids: Vec<&str> =
+            ranked.iter().map(|r| &*catalog.row(r.ordinal).expect("row").id).collect();
         assert_eq!(ids, ["c", "a", "b"]);
         assert!((ranked[0].score - 0.4).abs() < 1e-6);
         assert!((ranked[1].score - (0.4 * 0.5 + 0.2 * 0.5)).abs() < 1e-6);
@@ -184,12 +154,7 @@ mod tests {
     fn a_category_has_its_own_weights() {
         let catalog = catalog(&[("a", "Toys > Dolls"), ("b", "Tools")]);
         let mut ranking = Policy::default().ranking;
-        let only_fresh = Weights {
-            search: 0.0,
-            cf: 0.0,
-            popularity: 0.0,
-            freshness: 1.0,
-        };
+        let only_fresh = Weights { search: 0.0, cf: 0.0, popularity: 0.0, freshness: 1.0 };
         ranking.by_category.insert(path_key("Toys"), only_fresh);
         assert_eq!(
             weights_for(Ordinal(0), &catalog, &ranking),
@@ -199,16 +164,8 @@ mod tests {
             weights_for(Ordinal(1), &catalog, &ranking),
             (ranking.weights, WeightsFrom::Global)
         );
-        let features = FeatureBatch {
-            popularity: vec![1.0, 1.0],
-            freshness: vec![0.3, 0.0],
-        };
-        let ranked = rank(
-            &[keyword(0, 1.0), keyword(1, 0.1)],
-            &features,
-            &catalog,
-            &ranking,
-        );
+        let features = FeatureBatch { popularity: vec![1.0, 1.0], freshness: vec![0.3, 0.0] };
+        let ranked = rank(&[keyword(0, 1.0), keyword(1, 0.1)], &features, &catalog, &ranking);
         assert!((ranked[0].score - 0.3).abs() < 1e-6, "{ranked:?}");
     }
 }

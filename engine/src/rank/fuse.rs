@@ -55,14 +55,8 @@ pub fn merge<'a>(lists: impl IntoIterator<Item = &'a [Candidate]>) -> Vec<(Ordin
     let mut matches: BTreeMap<Ordinal, Match> = BTreeMap::new();
     for list in lists {
         for (index, candidate) in list.iter().enumerate() {
-            let found = Found {
-                candidate: *candidate,
-                rank: index + 1,
-            };
-            *matches
-                .entry(candidate.ordinal)
-                .or_default()
-                .of_mut(candidate.source) = Some(found);
+            let found = Found { candidate: *candidate, rank: index + 1 };
+            *matches.entry(candidate.ordinal).or_default().of_mut(candidate.source) = Some(found);
         }
     }
     matches.into_iter().collect()
@@ -92,53 +86,23 @@ mod tests {
     use super::*;
 
     fn candidate(ordinal: u32, score: f32, source: Source) -> Candidate {
-        Candidate {
-            ordinal: Ordinal(ordinal),
-            score,
-            raw: score,
-            source,
-        }
+        Candidate { ordinal: Ordinal(ordinal), score, raw: score, source }
     }
 
     #[test]
     fn scores_join_by_product() {
-        let keyword = [
-            candidate(2, 0.9, Source::Keyword),
-            candidate(1, 0.5, Source::Keyword),
-        ];
-        let semantic = [
-            candidate(1, 0.8, Source::Semantic),
-            candidate(3, 0.6, Source::Semantic),
-        ];
+        let keyword = [candidate(2, 0.9, Source::Keyword), candidate(1, 0.5, Source::Keyword)];
+        let semantic = [candidate(1, 0.8, Source::Semantic), candidate(3, 0.6, Source::Semantic)];
         let merged = merge([&keyword[..], &semantic[..]]);
         let check = |fusion: Fusion, expected: [f32; 3]| {
             for ((ordinal, found), expected) in merged.iter().zip(expected) {
                 let got = fuse(found, &fusion);
-                assert!(
-                    (got - expected).abs() < 1e-5,
-                    "{fusion:?} {ordinal:?}: {got}"
-                );
+                assert!((got - expected).abs() < 1e-5, "{fusion:?} {ordinal:?}: {got}");
             }
         };
-        assert_eq!(
-            merged.iter().map(|(o, _)| o.0).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
-        check(
-            Fusion::Max {
-                semantic_weight: 0.5,
-            },
-            [0.5, 0.9, 0.3],
-        );
-        check(
-            Fusion::Weighted {
-                semantic_weight: 0.25,
-            },
-            [0.575, 0.675, 0.15],
-        );
-        check(
-            Fusion::ReciprocalRank { k: 1.0 },
-            [(2.0 / 3.0 + 1.0) / 2.0, 0.5, 1.0 / 3.0],
-        );
+        assert_eq!(merged.iter().map(|(o, _)| o.0).collect::<Vec<_>>(), [1, 2, 3]);
+        check(Fusion::Max { semantic_weight: 0.5 }, [0.5, 0.9, 0.3]);
+        check(Fusion::Weighted { semantic_weight: 0.25 }, [0.575, 0.675, 0.15]);
+        check(Fusion::ReciprocalRank { k: 1.0 }, [(2.0 / 3.0 + 1.0) / 2.0, 0.5, 1.0 / 3.0]);
     }
 }

@@ -20,10 +20,7 @@ impl Exact {
     /// From rows of `dims` numbers, one after the other.
     pub fn new(dims: usize, values: Vec<f32>) -> Result<Self, VectorError> {
         if dims == 0 || !values.len().is_multiple_of(dims) {
-            return Err(VectorError::Length {
-                found: values.len(),
-                expected: dims,
-            });
+            return Err(VectorError::Length { found: values.len(), expected: dims });
         }
         check(&values, values.len())?;
         Ok(Self { dims, values })
@@ -43,11 +40,8 @@ impl Exact {
         if !rest.is_empty() {
             return Err(refuse("it ends in the middle of a number".into()));
         }
-        Self::new(
-            dims,
-            numbers.iter().map(|&x| f32::from_le_bytes(x)).collect(),
-        )
-        .map_err(|error| refuse(error.to_string()))
+        Self::new(dims, numbers.iter().map(|&x| f32::from_le_bytes(x)).collect())
+            .map_err(|error| refuse(error.to_string()))
     }
 
     fn row(&self, position: u32) -> Option<&[f32]> {
@@ -109,10 +103,7 @@ mod tests {
         vectors.write(&path).unwrap();
         assert_eq!(Exact::read(&path, 2), Ok(vectors.clone()));
         let found = vectors.search(&[0.0, 1.0], 2, None).unwrap();
-        assert_eq!(
-            found.iter().map(|hit| hit.position).collect::<Vec<_>>(),
-            [1, 2]
-        );
+        assert_eq!(found.iter().map(|hit| hit.position).collect::<Vec<_>>(), [1, 2]);
 
         let check = |bytes: &[u8], dims, expected: &str| {
             std::fs::write(&path, bytes).unwrap();
@@ -124,10 +115,7 @@ mod tests {
         check(&[0; 24], 0, "6 numbers");
         check(&f32::NAN.to_le_bytes(), 1, "not finite");
         assert!(Exact::read(&folder.path().join("none"), 2).is_err());
-        assert_eq!(
-            vectors.search(&[f32::NAN, 0.0], 1, None),
-            Err(VectorError::NotFinite)
-        );
+        assert_eq!(vectors.search(&[f32::NAN, 0.0], 1, None), Err(VectorError::NotFinite));
         assert!(vectors.search(&[1.0], 1, None).is_err());
         assert!(vectors.copy(3, &mut [0.0; 2]).is_err() && vectors.copy(0, &mut [0.0; 3]).is_err());
     }

@@ -93,10 +93,7 @@ impl Hnsw {
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Self, VectorError> {
         if dims == 0 || !values.len().is_multiple_of(dims) {
-            return Err(VectorError::Length {
-                found: values.len(),
-                expected: dims,
-            });
+            return Err(VectorError::Length { found: values.len(), expected: dims });
         }
         check(values, values.len())?;
         // On a thread of its own, whose OpenMP setting ends with it.
@@ -114,9 +111,7 @@ impl Hnsw {
     /// Reads what [`Hnsw::write`] wrote. The file's checksum must have been verified: FAISS trusts
     /// what it reads.
     pub fn read(path: &Path, dims: usize, len: usize) -> Result<Self, VectorError> {
-        let name = path
-            .to_str()
-            .ok_or_else(|| refuse("the file's path is not UTF-8"))?;
+        let name = path.to_str().ok_or_else(|| refuse("the file's path is not UTF-8"))?;
         let index = Self::new(read_index(name).map_err(refuse)?)?;
         if (index.dims, index.len) != (dims, len) {
             return Err(refuse(format!(
@@ -129,9 +124,7 @@ impl Hnsw {
 
     /// Writes the index to a file of its own.
     pub fn write(&self, path: &Path) -> Result<(), VectorError> {
-        let name = path
-            .to_str()
-            .ok_or_else(|| refuse("the file's path is not UTF-8"))?;
+        let name = path.to_str().ok_or_else(|| refuse("the file's path is not UTF-8"))?;
         write_index(&self.index, name).map_err(refuse)
     }
 
@@ -175,11 +168,8 @@ impl Hnsw {
         // finite numbers (checked by the caller), one query is asked, both outputs have `k` places,
         // and `parameters` with the bitmap they point to outlive the call.
         let code = unsafe {
-            let (x, distances, labels) = (
-                query.as_ptr(),
-                similarities.as_mut_ptr(),
-                labels.as_mut_ptr(),
-            );
+            let (x, distances, labels) =
+                (query.as_ptr(), similarities.as_mut_ptr(), labels.as_mut_ptr());
             let k = k as i64;
             match &parameters {
                 None => faiss_Index_search(index, 1, x, k, distances, labels),
@@ -196,10 +186,7 @@ impl Hnsw {
             // FAISS fills up with label −1 when it finds less than asked.
             .filter_map(|(label, similarity)| {
                 let position = u32::try_from(label).ok()?;
-                Some(Hit {
-                    position,
-                    similarity,
-                })
+                Some(Hit { position, similarity })
             })
             .collect();
         hits.sort_unstable_by(Hit::order);
@@ -239,10 +226,7 @@ fn link(
         progress(index.ntotal() as usize);
     }
     if index.ntotal() as usize != rows {
-        return Err(refuse(format!(
-            "{} of {rows} vectors were taken",
-            index.ntotal()
-        )));
+        return Err(refuse(format!("{} of {rows} vectors were taken", index.ntotal())));
     }
     Ok(index)
 }
@@ -280,9 +264,7 @@ impl VectorIndex for Hnsw {
         if position as usize >= self.len {
             return Err(refuse(format!("there is no vector {position}")));
         }
-        self.index
-            .reconstruct(Idx::new(u64::from(position)), out)
-            .map_err(refuse)
+        self.index.reconstruct(Idx::new(u64::from(position)), out).map_err(refuse)
     }
 }
 
@@ -295,11 +277,8 @@ struct Parameters<'a> {
 
 impl<'a> Parameters<'a> {
     fn new(among: &'a Positions) -> Result<Self, VectorError> {
-        let mut parameters = Self {
-            raw: ptr::null_mut(),
-            selector: ptr::null_mut(),
-            _bitmap: among,
-        };
+        let mut parameters =
+            Self { raw: ptr::null_mut(), selector: ptr::null_mut(), _bitmap: among };
         let bytes = among.bytes();
         // SAFETY: the selector keeps the pointer to `bytes`, which is borrowed for as long as the
         // selector lives; its length is given in bytes, and FAISS treats positions beyond as absent.
@@ -312,10 +291,7 @@ impl<'a> Parameters<'a> {
                 bytes.as_ptr(),
             ))?;
             let selector = parameters.selector.cast::<FaissIDSelector>();
-            succeeded(faiss_SearchParameters_new(
-                &raw mut parameters.raw,
-                selector,
-            ))?;
+            succeeded(faiss_SearchParameters_new(&raw mut parameters.raw, selector))?;
         }
         Ok(parameters)
     }

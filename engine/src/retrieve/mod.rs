@@ -154,10 +154,7 @@ pub trait Retriever: Send + Sync {
     /// A retriever whose [`Retriever::score`] does work that does not depend on the product (such as
     /// embedding the query) overrides it.
     fn scores(&self, ask: &Ask, ordinals: &[Ordinal]) -> Vec<Option<Candidate>> {
-        ordinals
-            .iter()
-            .map(|ordinal| self.score(ask, *ordinal))
-            .collect()
+        ordinals.iter().map(|ordinal| self.score(ask, *ordinal)).collect()
     }
 
     /// Whether it reads `ask.history`; when no retriever does, the history is not fetched.

@@ -46,12 +46,7 @@ impl Popular {
                 products
             })
             .collect();
-        Self {
-            catalog,
-            popularity,
-            everywhere,
-            by_category,
-        }
+        Self { catalog, popularity, everywhere, by_category }
     }
 
     /// The most popular products, in these categories if there are any; best first.
@@ -73,20 +68,13 @@ impl Popular {
         let general = self.popularity.score(ordinal);
         let own = self.catalog.row(ordinal).map_or(0.0, |row| {
             let in_category = |(category, affinity): &(CategoryId, f32)| {
-                let inside = row.categories.iter().any(|id| {
-                    self.catalog
-                        .categories()
-                        .ancestry(*id)
-                        .any(|id| id == *category)
-                });
+                let inside = row
+                    .categories
+                    .iter()
+                    .any(|id| self.catalog.categories().ancestry(*id).any(|id| id == *category));
                 inside.then(|| affinity * self.within(*category, general))
             };
-            taste
-                .categories
-                .iter()
-                .take(CATEGORIES)
-                .filter_map(in_category)
-                .fold(0.0, f32::max)
+            taste.categories.iter().take(CATEGORIES).filter_map(in_category).fold(0.0, f32::max)
         });
         let confidence = taste.confidence();
         confidence * own + (1.0 - confidence) * general
@@ -97,11 +85,7 @@ impl Popular {
     fn within(&self, category: CategoryId, general: f32) -> f32 {
         let best = self.by_category[category.0 as usize].first();
         let best = best.map_or(0.0, |ordinal| self.popularity.score(*ordinal));
-        if best > 0.0 {
-            0.5 + 0.5 * general / best
-        } else {
-            0.5
-        }
+        if best > 0.0 { 0.5 + 0.5 * general / best } else { 0.5 }
     }
 }
 
@@ -120,22 +104,14 @@ impl Retriever for Popular {
         // What the user has bought is taken out, so that much more is needed.
         let limit = ask.k.max(CANDIDATES) + taste.bought.len();
         let mut scores: HashMap<Ordinal, f32> = HashMap::new();
-        let own = taste
-            .categories
-            .iter()
-            .take(CATEGORIES)
-            .map(|(id, _)| Some(*id));
+        let own = taste.categories.iter().take(CATEGORIES).map(|(id, _)| Some(*id));
         for category in own.chain([None]) {
             for ordinal in self.top(category, allowed, limit) {
-                scores
-                    .entry(ordinal)
-                    .or_insert_with(|| self.blend(&taste, ordinal));
+                scores.entry(ordinal).or_insert_with(|| self.blend(&taste, ordinal));
             }
         }
         scores.retain(|ordinal, _| {
-            self.catalog
-                .row(*ordinal)
-                .is_some_and(|row| !taste.bought.contains(&*row.id))
+            self.catalog.row(*ordinal).is_some_and(|row| !taste.bought.contains(&*row.id))
         });
         let mut found: Vec<Candidate> = scores
             .into_iter()

@@ -103,10 +103,7 @@ impl SemanticIndex {
             )));
         }
         if vectors.dims() != embedder.dims() {
-            return Err(VectorError::Length {
-                found: vectors.dims(),
-                expected: embedder.dims(),
-            });
+            return Err(VectorError::Length { found: vectors.dims(), expected: embedder.dims() });
         }
         // A lookup takes microseconds, less than the cache would.
         let slow = embedder.kind() == Kind::Transformer;
@@ -191,10 +188,7 @@ impl SemanticIndex {
 }
 
 fn unavailable(why: impl std::fmt::Display) -> RetrieveError {
-    RetrieveError::Unavailable {
-        source_name: Source::Semantic.name(),
-        why: why.to_string(),
-    }
+    RetrieveError::Unavailable { source_name: Source::Semantic.name(), why: why.to_string() }
 }
 
 impl Retriever for SemanticIndex {
@@ -214,11 +208,7 @@ impl Retriever for SemanticIndex {
         let policy = &ask.policy.query.semantic;
         let wanted = ask.k.max(policy.candidates);
         let found = self
-            .nearest(
-                &question,
-                wanted + usize::from(ask.like.is_some()),
-                ask.allowed.as_deref(),
-            )
+            .nearest(&question, wanted + usize::from(ask.like.is_some()), ask.allowed.as_deref())
             .map_err(unavailable)?;
         Ok(found
             .into_iter()
@@ -260,9 +250,7 @@ fn read_owners(folder: &Path, vectors: usize) -> Result<Owners, VectorError> {
     let ordinals = read_numbers(&folder.join(ORDINALS))?;
     let positions = read_numbers(&folder.join(POSITIONS))?;
     Owners::new(ordinals, positions, vectors).ok_or_else(|| {
-        VectorError::Index(format!(
-            "{ORDINALS} and {POSITIONS} do not fit {vectors} vectors"
-        ))
+        VectorError::Index(format!("{ORDINALS} and {POSITIONS} do not fit {vectors} vectors"))
     })
 }
 
@@ -273,8 +261,5 @@ fn read_numbers(path: &Path) -> Result<Vec<u32>, VectorError> {
     if !rest.is_empty() {
         return Err(refuse("it ends in the middle of a number"));
     }
-    Ok(numbers
-        .iter()
-        .map(|&bytes| u32::from_le_bytes(bytes))
-        .collect())
+    Ok(numbers.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect())
 }

@@ -35,10 +35,7 @@ pub struct Hit {
 impl Hit {
     /// Best first, ties by position.
     pub fn order(&self, other: &Self) -> Ordering {
-        other
-            .similarity
-            .total_cmp(&self.similarity)
-            .then(self.position.cmp(&other.position))
+        other.similarity.total_cmp(&self.similarity).then(self.position.cmp(&other.position))
     }
 }
 
@@ -71,16 +68,9 @@ pub trait VectorIndex: Send + Sync + std::fmt::Debug {
 /// Refuses what no index must see.
 pub fn check(vector: &[f32], dims: usize) -> Result<(), VectorError> {
     if vector.len() != dims {
-        return Err(VectorError::Length {
-            found: vector.len(),
-            expected: dims,
-        });
+        return Err(VectorError::Length { found: vector.len(), expected: dims });
     }
-    if vector.iter().all(|x| x.is_finite()) {
-        Ok(())
-    } else {
-        Err(VectorError::NotFinite)
-    }
+    if vector.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(VectorError::NotFinite) }
 }
 
 /// Inner product. Eight running sums, so that the compiler may use vector registers.
@@ -109,21 +99,14 @@ pub(super) struct Best {
 
 impl Best {
     pub(super) fn new(k: usize) -> Self {
-        Self {
-            k,
-            hits: Vec::with_capacity(2 * k.min(10_000)),
-            threshold: f32::NEG_INFINITY,
-        }
+        Self { k, hits: Vec::with_capacity(2 * k.min(10_000)), threshold: f32::NEG_INFINITY }
     }
 
     pub(super) fn offer(&mut self, position: u32, similarity: f32) {
         if similarity < self.threshold || self.k == 0 {
             return;
         }
-        self.hits.push(Hit {
-            position,
-            similarity,
-        });
+        self.hits.push(Hit { position, similarity });
         // Cutting back only when twice as many are there costs a constant per offer.
         if self.hits.len() >= 2 * self.k {
             self.hits.select_nth_unstable_by(self.k - 1, Hit::order);
@@ -175,12 +158,7 @@ impl Owners {
             owners[*place as usize] = *ordinal;
             *place += 1;
         }
-        Some(Self {
-            ordinals,
-            positions,
-            starts,
-            owners,
-        })
+        Some(Self { ordinals, positions, starts, owners })
     }
 
     /// Products with a vector.
@@ -195,11 +173,7 @@ impl Owners {
 
     /// The products whose vector is at `position`, ascending.
     pub fn at(&self, position: u32) -> impl Iterator<Item = Ordinal> + '_ {
-        let bound = |at: usize| {
-            self.starts
-                .get(at)
-                .map_or(self.owners.len(), |&at| at as usize)
-        };
+        let bound = |at: usize| self.starts.get(at).map_or(self.owners.len(), |&at| at as usize);
         let range = bound(position as usize)..bound(position as usize + 1);
         self.owners[range].iter().copied().map(Ordinal)
     }
@@ -226,10 +200,7 @@ impl Positions {
         let mut set = |position: u32, bit: u8| bits[position as usize / 8] |= bit << (position % 8);
         // Looking up a few is cheaper than testing all.
         if allowed.len() < owners.products() / 16 {
-            for position in allowed
-                .iter()
-                .filter_map(|ordinal| owners.position(ordinal))
-            {
+            for position in allowed.iter().filter_map(|ordinal| owners.position(ordinal)) {
                 set(position, 1);
             }
         } else {
@@ -279,20 +250,10 @@ mod tests {
     #[test]
     fn the_best_are_those_of_a_full_sort() {
         // Falling, rising, with ties, shuffled.
-        let orders: [fn(u32) -> f32; 4] = [
-            |n| -(n as f32),
-            |n| n as f32,
-            |n| (n / 10) as f32,
-            |n| ((n * 7_919) % 1_009) as f32,
-        ];
-        for (order, k) in orders
-            .iter()
-            .flat_map(|order| [0, 1, 7, 100, 500].map(|k| (order, k)))
-        {
-            let hits = (0..300).map(|position| Hit {
-                position,
-                similarity: order(position),
-            });
+        let orders: [fn(u32) -> f32; 4] =
+            [|n| -(n as f32), |n| n as f32, |n| (n / 10) as f32, |n| ((n * 7_919) % 1_009) as f32];
+        for (order, k) in orders.iter().flat_map(|order| [0, 1, 7, 100, 500].map(|k| (order, k))) {
+            let hits = (0..300).map(|position| Hit { position, similarity: order(position) });
             let mut sorted: Vec<Hit> = hits.clone().collect();
             sorted.sort_by(Hit::order);
             sorted.truncate(k);
@@ -306,24 +267,13 @@ mod tests {
     fn owners_are_found_both_ways_or_refused() {
         let owners = Owners::new(vec![2, 5, 9, 40], vec![1, 0, 1, 2], 3).unwrap();
         assert_eq!((owners.products(), owners.vectors()), (4, 3));
-        let at = |position| {
-            owners
-                .at(position)
-                .map(|ordinal| ordinal.0)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            [at(0), at(1), at(2), at(3)],
-            [vec![5], vec![2, 9], vec![40], vec![]]
-        );
+        let at = |position| owners.at(position).map(|ordinal| ordinal.0).collect::<Vec<_>>();
+        assert_eq!([at(0), at(1), at(2), at(3)], [vec![5], vec![2, 9], vec![40], vec![]]);
         let positions = [2, 5, 9, 40, 3].map(|ordinal| owners.position(Ordinal(ordinal)));
         assert_eq!(positions, [Some(1), Some(0), Some(1), Some(2), None]);
 
         let refused = |ordinals: &[u32], positions: &[u32], vectors| {
-            assert_eq!(
-                Owners::new(ordinals.into(), positions.into(), vectors),
-                None
-            );
+            assert_eq!(Owners::new(ordinals.into(), positions.into(), vectors), None);
         };
         refused(&[2, 2], &[0, 1], 2);
         refused(&[3, 2], &[0, 1], 2);
@@ -347,10 +297,7 @@ mod tests {
                 .filter(|position| owners.at(*position).any(|ordinal| kept(ordinal.0)))
                 .collect();
             assert!(found.iter().eq(expected.iter().copied()));
-            assert_eq!(
-                (found.len(), found.is_empty()),
-                (expected.len(), expected.is_empty())
-            );
+            assert_eq!((found.len(), found.is_empty()), (expected.len(), expected.is_empty()));
         };
         check(|_| true);
         check(|_| false);

@@ -21,14 +21,8 @@ pub enum Field {
 
 impl Field {
     /// All of them, in the order they are written.
-    pub const ALL: [Self; 6] = [
-        Self::Name,
-        Self::Description,
-        Self::Category,
-        Self::Brand,
-        Self::Price,
-        Self::CreatedAt,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Name, Self::Description, Self::Category, Self::Brand, Self::Price, Self::CreatedAt];
 
     /// As in `fields=` and in answers.
     pub fn name(self) -> &'static str {

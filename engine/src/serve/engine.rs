@@ -89,13 +89,7 @@ impl Engine {
         };
         let keeper = Keeper::start(source, snapshot.clone(), policy)
             .map_err(|error| failed("the keeper's thread", error))?;
-        Ok(Arc::new(Self {
-            clock: options.clock,
-            store,
-            pool,
-            snapshot,
-            keeper,
-        }))
+        Ok(Arc::new(Self { clock: options.clock, store, pool, snapshot, keeper }))
     }
 
     /// Called after every accepted policy, so that features follow its half-lives and weights.
@@ -167,22 +161,14 @@ impl Engine {
         let snapshot = self.snapshot.load_full();
         let semantic = self.keeper.policy().query.semantic.enabled;
         let mut notes = self.keeper.notes();
-        notes.extend(
-            snapshot
-                .iter()
-                .flat_map(|snapshot| snapshot.index.notes.clone()),
-        );
+        notes.extend(snapshot.iter().flat_map(|snapshot| snapshot.index.notes.clone()));
         Status {
             ready: snapshot.is_some(),
             notes,
             products: snapshot.as_ref().map_or(0, |s| s.catalog.len()),
             catalog_revision: snapshot.as_ref().map_or(0, |s| s.catalog.revision()),
-            index_version: snapshot
-                .as_ref()
-                .map_or_else(String::new, |s| s.index.version.clone()),
-            mode: snapshot
-                .as_ref()
-                .map_or(Mode::Popular, |s| s.mode(semantic)),
+            index_version: snapshot.as_ref().map_or_else(String::new, |s| s.index.version.clone()),
+            mode: snapshot.as_ref().map_or(Mode::Popular, |s| s.mode(semantic)),
             waiting: self.pool.waiting(),
         }
     }
@@ -191,9 +177,7 @@ impl Engine {
     /// files may name categories that no product has, which is worth a warning.
     pub fn knows_category(&self, category: &str) -> bool {
         let snapshot = self.snapshot.load();
-        snapshot
-            .as_ref()
-            .is_some_and(|s| !s.catalog.categories().find(category).is_empty())
+        snapshot.as_ref().is_some_and(|s| !s.catalog.categories().find(category).is_empty())
     }
 
     pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {

@@ -20,26 +20,17 @@ pub(super) async fn explain(
     let Some(ordinal) = catalog.ordinal(&product_id) else {
         return Err(EngineError::UnknownProduct(product_id));
     };
-    let passes = catalog
-        .allowed(&ask.filter)
-        .is_none_or(|allowed| allowed.contains(ordinal));
+    let passes = catalog.allowed(&ask.filter).is_none_or(|allowed| allowed.contains(ordinal));
     let (q, user_id, filter) = (ask.q.clone(), ask.user_id.clone(), ask.filter.clone());
     let found = find(&mut run, ask).await?;
-    let place = found
-        .ranked
-        .iter()
-        .position(|ranked| ranked.ordinal == ordinal);
+    let place = found.ranked.iter().position(|ranked| ranked.ordinal == ordinal);
     let ranked = match place {
         Some(index) => found.ranked[index].clone(),
         None => {
-            let (snapshot, ask, clock) = (
-                run.snapshot.clone(),
-                found.ask.clone(),
-                run.engine.clock().clone(),
-            );
+            let (snapshot, ask, clock) =
+                (run.snapshot.clone(), found.ask.clone(), run.engine.clock().clone());
             let work = move || as_if_found(&snapshot, &ask, ordinal, clock.unix_micros());
-            run.on_ranking_thread(run.policy.resilience.max_queue, work)
-                .await?
+            run.on_ranking_thread(run.policy.resilience.max_queue, work).await?
         }
     };
     let (weights, from) = weights_for(ordinal, &catalog, &run.policy.ranking);
@@ -92,10 +83,7 @@ fn why_not(run: &Run<'_>, passes: bool) -> String {
 /// The scores a product would have had if a retriever had brought it.
 fn as_if_found(snapshot: &Snapshot, ask: &Ask, ordinal: Ordinal, now_micros: i64) -> Ranked {
     let mut matched = Match::default();
-    for retriever in snapshot
-        .retrievers()
-        .filter(|retriever| retriever.applies(ask))
-    {
+    for retriever in snapshot.retrievers().filter(|retriever| retriever.applies(ask)) {
         let candidate = retriever.score(ask, ordinal);
         *matched.of_mut(retriever.source()) =
             candidate.map(|candidate| Found { candidate, rank: 0 });

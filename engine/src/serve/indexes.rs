@@ -37,10 +37,7 @@ impl Loader<'_> {
             }
             Err(error) => {
                 let index = none(&format!("keyword: {error}"));
-                return Index {
-                    version: current(self.data_dir),
-                    ..index
-                };
+                return Index { version: current(self.data_dir), ..index };
             }
         };
         self.load(&version)
@@ -51,19 +48,13 @@ impl Loader<'_> {
         let names = versions::names(self.data_dir).ok()?;
         let named = current(self.data_dir);
         let versions = versions::list(self.data_dir).ok()?;
-        let others = names
-            .iter()
-            .zip(versions)
-            .filter(|(name, _)| **name != named);
+        let others = names.iter().zip(versions).filter(|(name, _)| **name != named);
         let mut loaded = others.filter_map(|(_, version)| Some(self.load(&version.ok()?)));
         loaded.find(|index| index.notes.is_empty())
     }
 
     fn load(&self, version: &Version) -> Index {
-        let mut index = Index {
-            version: version.name.clone(),
-            ..Index::default()
-        };
+        let mut index = Index { version: version.name.clone(), ..Index::default() };
         if let Err(error) = version.check_store(self.store_id) {
             index.notes.push(format!("keyword: {error}"));
             return index;
@@ -73,9 +64,7 @@ impl Loader<'_> {
             .map_err(|error| error.to_string())
             .and_then(|folder| KeywordIndex::open(&folder).map_err(|error| error.to_string()));
         match keyword {
-            Ok(keyword) => index
-                .retrievers
-                .push(Arc::new(keyword) as Arc<dyn Retriever>),
+            Ok(keyword) => index.retrievers.push(Arc::new(keyword) as Arc<dyn Retriever>),
             Err(why) => index.notes.push(labelled("keyword", &why)),
         }
         // An empty catalogue has no vectors, and misses none.
@@ -91,17 +80,10 @@ impl Loader<'_> {
 }
 
 fn none(note: &str) -> Index {
-    Index {
-        notes: vec![note.to_owned()],
-        ..Index::default()
-    }
+    Index { notes: vec![note.to_owned()], ..Index::default() }
 }
 
 /// A note begins with the retriever it is about: the mode's reason is looked up by it.
 fn labelled(retriever: &str, why: &str) -> String {
-    if why.starts_with(retriever) {
-        why.to_owned()
-    } else {
-        format!("{retriever}: {why}")
-    }
+    if why.starts_with(retriever) { why.to_owned() } else { format!("{retriever}: {why}") }
 }

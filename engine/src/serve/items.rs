@@ -24,9 +24,7 @@ impl Run<'_> {
     ) -> Vec<Item> {
         ranked.truncate(k);
         let catalog = self.snapshot.catalog.clone();
-        let rows = ranked
-            .iter()
-            .filter_map(|r| Some((r, catalog.row(r.ordinal)?)));
+        let rows = ranked.iter().filter_map(|r| Some((r, catalog.row(r.ordinal)?)));
         let mut items: Vec<Item> = rows
             .map(|(ranked, row)| {
                 let product = in_memory(row);
@@ -34,10 +32,7 @@ impl Run<'_> {
                     product_id: row.id.to_string(),
                     score: ranked.score,
                     reason: reason(&catalog, ranked),
-                    fields: fields
-                        .iter()
-                        .map(|f| (f.name().into(), value(&product, *f)))
-                        .collect(),
+                    fields: fields.iter().map(|f| (f.name().into(), value(&product, *f))).collect(),
                 }
             })
             .collect();
@@ -88,11 +83,8 @@ pub(super) async fn product(run: Run<'_>, product_id: String) -> Result<Value, E
         Err(_) => row.map(in_memory).ok_or_else(unknown)?,
     };
     let mut object = Map::from_iter([("product_id".to_owned(), product.id.clone().into())]);
-    object.extend(
-        Field::ALL
-            .iter()
-            .map(|field| (field.name().to_owned(), value(&product, *field))),
-    );
+    object
+        .extend(Field::ALL.iter().map(|field| (field.name().to_owned(), value(&product, *field))));
     Ok(Value::Object(object))
 }
 
@@ -111,11 +103,7 @@ fn in_memory(row: &crate::catalog::Row) -> Product {
 /// One field as the client reads it; `null` where the shop did not say.
 fn value(product: &Product, field: Field) -> Value {
     let text = |text: &str| {
-        if text.is_empty() {
-            Value::Null
-        } else {
-            text.into()
-        }
+        if text.is_empty() { Value::Null } else { text.into() }
     };
     match field {
         Field::Name => text(&product.name),
@@ -123,18 +111,12 @@ fn value(product: &Product, field: Field) -> Value {
         Field::Category => text(&product.category),
         Field::Brand => text(&product.brand),
         Field::Price => product.price.map_or(Value::Null, Value::from),
-        Field::CreatedAt => product
-            .created_at
-            .and_then(rfc3339)
-            .map_or(Value::Null, Value::from),
+        Field::CreatedAt => product.created_at.and_then(rfc3339).map_or(Value::Null, Value::from),
     }
 }
 
 fn rfc3339(seconds: i64) -> Option<String> {
-    OffsetDateTime::from_unix_timestamp(seconds)
-        .ok()?
-        .format(&Rfc3339)
-        .ok()
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]

@@ -58,21 +58,12 @@ impl Keeper {
         upkeep.look();
         let run = move || {
             // A closed channel means that the engine is gone.
-            while !matches!(
-                woken.recv_timeout(LOOK),
-                Err(RecvTimeoutError::Disconnected)
-            ) {
+            while !matches!(woken.recv_timeout(LOOK), Err(RecvTimeoutError::Disconnected)) {
                 upkeep.look();
             }
         };
-        std::thread::Builder::new()
-            .name("keeper".into())
-            .spawn(run)?;
-        Ok(Self {
-            wake,
-            policy,
-            notes,
-        })
+        std::thread::Builder::new().name("keeper".into()).spawn(run)?;
+        Ok(Self { wake, policy, notes })
     }
 
     pub fn policy_changed(&self, policy: Arc<Policy>) {
@@ -210,10 +201,7 @@ impl Upkeep {
                 self.refused = None;
                 return Ok(current.index.clone());
             }
-            if let Some(refused) = self
-                .refused
-                .as_ref()
-                .filter(|refused| refused.version == named)
+            if let Some(refused) = self.refused.as_ref().filter(|refused| refused.version == named)
             {
                 notes.push(refused.note.clone());
                 return Ok(current.index.clone());
@@ -244,10 +232,7 @@ impl Upkeep {
             loaded.notes.join("; ")
         );
         notes.push(note.clone());
-        self.refused = Some(Refused {
-            version: named,
-            note,
-        });
+        self.refused = Some(Refused { version: named, note });
         Ok(instead)
     }
 }

@@ -23,9 +23,7 @@ impl Pool {
         for number in 0..workers.max(1) {
             let queue: Receiver<Job> = queue.clone();
             let run = move || queue.iter().for_each(run_one);
-            std::thread::Builder::new()
-                .name(format!("rank-{number}"))
-                .spawn(run)?;
+            std::thread::Builder::new().name(format!("rank-{number}")).spawn(run)?;
         }
         Ok(Self { jobs })
     }
@@ -70,9 +68,7 @@ mod tests {
     #[test]
     fn works_and_survives_a_panic() {
         let pool = Pool::new(1).expect("threads");
-        let broken = pool
-            .submit(10, || panic!("as the test wants"))
-            .expect("room");
+        let broken = pool.submit(10, || panic!("as the test wants")).expect("room");
         assert!(broken.blocking_recv().map(|(): ()| ()).is_err());
         let sum = pool.submit(10, || 2 + 2).expect("room");
         assert_eq!(sum.blocking_recv(), Ok(4));

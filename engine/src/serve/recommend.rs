@@ -17,11 +17,7 @@ pub(super) async fn recommend(mut run: Run<'_>, ask: RecommendAsk) -> Result<Ans
     let mut question = limited(&run, &ask.filter, ask.k).await?;
     run.stage("understand");
     question.history = run.history(&ask.user_id).await;
-    let taste = Taste::of(
-        &question.history,
-        &run.snapshot.catalog,
-        &run.policy.ranking,
-    );
+    let taste = Taste::of(&question.history, &run.snapshot.catalog, &run.policy.ranking);
     let reason = |catalog: &Catalog, ranked: &Ranked| why_recommended(catalog, ranked, &taste);
     answer(run, question, ask.k, &ask.fields, &reason).await
 }
@@ -30,9 +26,7 @@ pub(super) async fn recommend(mut run: Run<'_>, ask: RecommendAsk) -> Result<Ans
 pub(super) async fn similar(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer, EngineError> {
     let id = ask.product_id.unwrap_or_default();
     let catalog = run.snapshot.catalog.clone();
-    let like = catalog
-        .ordinal(&id)
-        .and_then(|ordinal| Some((ordinal, catalog.row(ordinal)?)));
+    let like = catalog.ordinal(&id).and_then(|ordinal| Some((ordinal, catalog.row(ordinal)?)));
     let Some((like, row)) = like else {
         return Err(EngineError::UnknownProduct(id));
     };
@@ -49,19 +43,10 @@ pub(super) async fn popular(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
     let question = Arc::new(limited(&run, &ask.filter, ask.k).await?);
     run.stage("understand");
     let retriever = run.snapshot.retriever(Source::Popular).cloned();
-    let lists = run
-        .retrieve(&question, retriever.into_iter().collect())
-        .await?;
+    let lists = run.retrieve(&question, retriever.into_iter().collect()).await?;
     let mut ranked = run.rank(&question, lists).await?;
-    ranked
-        .iter_mut()
-        .for_each(|ranked| ranked.score = ranked.parts.popularity);
-    let id = |ranked: &Ranked| {
-        run.snapshot
-            .catalog
-            .row(ranked.ordinal)
-            .map(|row| row.id.clone())
-    };
+    ranked.iter_mut().for_each(|ranked| ranked.score = ranked.parts.popularity);
+    let id = |ranked: &Ranked| run.snapshot.catalog.row(ranked.ordinal).map(|row| row.id.clone());
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a).cmp(&id(b))));
     let category = ask.filter.category.clone();
     let reason = |_: &Catalog, _: &Ranked| match &category {
@@ -69,18 +54,11 @@ pub(super) async fn popular(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
         None => "popular".to_owned(),
     };
     let items = run.items(ranked, ask.k, &ask.fields, &reason).await;
-    Ok(Answer {
-        items,
-        mode: run.mode,
-        trace: run.trace,
-    })
+    Ok(Answer { items, mode: run.mode, trace: run.trace })
 }
 
 async fn limited(run: &Run<'_>, filter: &Filter, k: usize) -> Result<Ask, EngineError> {
-    Ok(Ask {
-        allowed: run.allowed(filter).await?,
-        ..run.ask(k)
-    })
+    Ok(Ask { allowed: run.allowed(filter).await?, ..run.ask(k) })
 }
 
 async fn answer(
@@ -98,11 +76,7 @@ async fn answer(
     }
     let ranked = run.rank(&question, lists).await?;
     let items = run.items(ranked, k, fields, reason).await;
-    Ok(Answer {
-        items,
-        mode: run.mode,
-        trace: run.trace,
-    })
+    Ok(Answer { items, mode: run.mode, trace: run.trace })
 }
 
 fn why_recommended(catalog: &Catalog, ranked: &Ranked, taste: &Taste) -> String {
@@ -113,11 +87,7 @@ fn why_recommended(catalog: &Catalog, ranked: &Ranked, taste: &Taste) -> String 
         .flat_map(|row| row.categories.iter())
         .flat_map(|id| categories.ancestry(*id))
         .collect();
-    match taste
-        .categories
-        .iter()
-        .find(|(id, _)| of_product.contains(id))
-    {
+    match taste.categories.iter().find(|(id, _)| of_product.contains(id)) {
         Some((id, _)) => format!("popular in {}, where you were lately", categories.path(*id)),
         None => "popular with everybody".to_owned(),
     }

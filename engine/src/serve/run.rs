@@ -48,15 +48,7 @@ impl<'e> Run<'e> {
             ..Trace::default()
         };
         let mode = Mode::Full;
-        Ok(Self {
-            engine,
-            policy,
-            snapshot,
-            mode,
-            trace,
-            started: now,
-            stage_started: now,
-        })
+        Ok(Self { engine, policy, snapshot, mode, trace, started: now, stage_started: now })
     }
 
     /// Ends the stage that runs and starts the next.
@@ -92,8 +84,7 @@ impl<'e> Run<'e> {
         }
         let (snapshot, filter) = (self.snapshot.clone(), filter.clone());
         let work = move || snapshot.catalog.allowed(&filter).map(Arc::new);
-        self.on_ranking_thread(self.policy.resilience.max_queue, work)
-            .await
+        self.on_ranking_thread(self.policy.resilience.max_queue, work).await
     }
 
     /// Does `work` on a ranking thread; refused when the queue is full.
@@ -102,14 +93,8 @@ impl<'e> Run<'e> {
         max_queue: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        let overloaded = || EngineError::Overloaded {
-            retry_after: RETRY_AFTER,
-        };
-        let receiver = self
-            .engine
-            .pool()
-            .submit(max_queue, work)
-            .map_err(|_| overloaded())?;
+        let overloaded = || EngineError::Overloaded { retry_after: RETRY_AFTER };
+        let receiver = self.engine.pool().submit(max_queue, work).map_err(|_| overloaded())?;
         match timeout(PATIENCE, receiver).await {
             Ok(Ok(done)) => Ok(done),
             _ => Err(overloaded()),
@@ -117,27 +102,14 @@ impl<'e> Run<'e> {
     }
 
     fn left(&self, limit: Duration) -> Duration {
-        let spent = self
-            .engine
-            .clock()
-            .now()
-            .saturating_duration_since(self.started);
-        limit.min(
-            self.policy
-                .resilience
-                .deadlines
-                .request
-                .saturating_sub(spent),
-        )
+        let spent = self.engine.clock().now().saturating_duration_since(self.started);
+        limit.min(self.policy.resilience.deadlines.request.saturating_sub(spent))
     }
 
     /// The user's latest events; none, and a lesser mode, when the store is late or failing.
     pub async fn history(&mut self, user_id: &str) -> Vec<UserEvent> {
         let wait = self.left(self.policy.resilience.deadlines.store);
-        let read = self
-            .engine
-            .store()
-            .recent_events(user_id.to_owned(), HISTORY);
+        let read = self.engine.store().recent_events(user_id.to_owned(), HISTORY);
         let events = match timeout(wait, read).await {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => {
@@ -145,10 +117,7 @@ impl<'e> Run<'e> {
                 Vec::new()
             }
             Err(_) => {
-                self.degrade(
-                    Mode::Unpersonalised,
-                    format!("history: later than {wait:?}"),
-                );
+                self.degrade(Mode::Unpersonalised, format!("history: later than {wait:?}"));
                 Vec::new()
             }
         };
@@ -172,9 +141,7 @@ impl<'e> Run<'e> {
             asked.push((source, self.engine.pool().submit(max_queue, work).ok()));
         }
         if !asked.is_empty() && asked.iter().all(|(_, receiver)| receiver.is_none()) {
-            return Err(EngineError::Overloaded {
-                retry_after: RETRY_AFTER,
-            });
+            return Err(EngineError::Overloaded { retry_after: RETRY_AFTER });
         }
         let mut lists = Vec::new();
         for (source, receiver) in asked {
@@ -184,11 +151,7 @@ impl<'e> Run<'e> {
                 _ => self.left(self.policy.resilience.deadlines.retrieve),
             };
             let (list, outcome, micros) = await_one(receiver, wait).await;
-            self.trace.retrievers.push(RetrieverReport {
-                source,
-                outcome,
-                micros,
-            });
+            self.trace.retrievers.push(RetrieverReport { source, outcome, micros });
             lists.extend(list);
         }
         self.stage("retrieve");
@@ -209,14 +172,8 @@ impl<'e> Run<'e> {
         let work = move || rank_all(&snapshot, &ask, &lists, semantic_took_part, &*clock);
         // Retrieval has been paid for: rank it even if the queue has filled up meanwhile.
         let (ranked, features, ranking) = self.on_ranking_thread(usize::MAX, work).await?;
-        self.trace.stages.push(Stage {
-            name: "features",
-            micros: features,
-        });
-        self.trace.stages.push(Stage {
-            name: "rank",
-            micros: ranking,
-        });
+        self.trace.stages.push(Stage { name: "features", micros: features });
+        self.trace.stages.push(Stage { name: "rank", micros: ranking });
         self.stage_started = self.engine.clock().now();
         Ok(ranked)
     }
@@ -226,9 +183,7 @@ async fn await_one(
     receiver: Option<oneshot::Receiver<Retrieved>>,
     wait: Duration,
 ) -> (Option<Vec<Candidate>>, Outcome, u64) {
-    let failed = |why: &str| Outcome::Failed {
-        why: why.to_owned(),
-    };
+    let failed = |why: &str| Outcome::Failed { why: why.to_owned() };
     let Some(receiver) = receiver else {
         return (None, failed("the ranking queue is full"), 0);
     };
@@ -269,18 +224,12 @@ fn rank_all(
         let ordinals = matches.iter().map(|(ordinal, _)| *ordinal);
         let half_life = ask.policy.ranking.freshness_half_life;
         let now = clock.unix_micros() / 1_000_000;
-        let features = FeatureBatch::fetch(
-            ordinals,
-            &snapshot.catalog,
-            &snapshot.popularity,
-            now,
-            half_life,
-        );
+        let features =
+            FeatureBatch::fetch(ordinals, &snapshot.catalog, &snapshot.popularity, now, half_life);
         (matches, features)
     });
-    let (ranked, rank_micros) = timed(clock, || {
-        rank(&matches, &features, &snapshot.catalog, &ask.policy.ranking)
-    });
+    let (ranked, rank_micros) =
+        timed(clock, || rank(&matches, &features, &snapshot.catalog, &ask.policy.ranking));
     (ranked, features_micros, rank_micros)
 }
 
@@ -294,9 +243,8 @@ fn complete(
     let Some(semantic) = snapshot.retriever(Source::Semantic) else {
         return;
     };
-    let missing: Vec<usize> = (0..matches.len())
-        .filter(|index| matches[*index].1.semantic.is_none())
-        .collect();
+    let missing: Vec<usize> =
+        (0..matches.len()).filter(|index| matches[*index].1.semantic.is_none()).collect();
     let ordinals: Vec<_> = missing.iter().map(|index| matches[*index].0).collect();
     for (index, candidate) in missing.into_iter().zip(semantic.scores(ask, &ordinals)) {
         matches[index].1.semantic =

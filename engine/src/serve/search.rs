@@ -19,32 +19,17 @@ pub(super) async fn search(mut run: Run<'_>, ask: SearchAsk) -> Result<Answer, E
     let (k, fields): (usize, Vec<Field>) = (ask.k, ask.fields.clone());
     let found = find(&mut run, ask).await?;
     let items = run.items(found.ranked, k, &fields, &reason).await;
-    Ok(Answer {
-        items,
-        mode: run.mode,
-        trace: run.trace,
-    })
+    Ok(Answer { items, mode: run.mode, trace: run.trace })
 }
 
 /// Everything up to the order.
 pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, EngineError> {
     let text = understand(&ask.q, run.policy.query.max_chars)?;
     let allowed = run.allowed(&ask.filter).await?;
-    let mut question = Ask {
-        text,
-        allowed,
-        ..run.ask(ask.k)
-    };
+    let mut question = Ask { text, allowed, ..run.ask(ask.k) };
     run.stage("understand");
-    if question
-        .allowed
-        .as_ref()
-        .is_some_and(|allowed| allowed.is_empty())
-    {
-        return Ok(Searched {
-            ask: Arc::new(question),
-            ranked: Vec::new(),
-        });
+    if question.allowed.as_ref().is_some_and(|allowed| allowed.is_empty()) {
+        return Ok(Searched { ask: Arc::new(question), ranked: Vec::new() });
     }
     let retrievers = applicable(run, &question);
     if let Some(user) = &ask.user_id
@@ -57,24 +42,16 @@ pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, 
     note_missing(run);
     let (question, lists) = if run.mode == Mode::Popular {
         // Nothing that reads text is left: what is popular is better than nothing.
-        let popular = Ask {
-            text: String::new(),
-            ..(*question).clone()
-        };
+        let popular = Ask { text: String::new(), ..(*question).clone() };
         let popular = Arc::new(popular);
         let retriever = run.snapshot.retriever(Source::Popular).cloned();
-        let lists = run
-            .retrieve(&popular, retriever.into_iter().collect())
-            .await?;
+        let lists = run.retrieve(&popular, retriever.into_iter().collect()).await?;
         (popular, lists)
     } else {
         (question, lists)
     };
     let ranked = run.rank(&question, lists).await?;
-    Ok(Searched {
-        ask: question,
-        ranked,
-    })
+    Ok(Searched { ask: question, ranked })
 }
 
 /// The mode, from the retrievers that read text and took no part.
@@ -100,12 +77,7 @@ pub(super) fn note_missing(run: &mut Run<'_>) {
 
 fn why_missing(run: &Run<'_>, source: Source) -> String {
     let name = source.name();
-    if let Some(report) = run
-        .trace
-        .retrievers
-        .iter()
-        .find(|report| report.source == source)
-    {
+    if let Some(report) = run.trace.retrievers.iter().find(|report| report.source == source) {
         return match &report.outcome {
             super::Outcome::Failed { why } => format!("{name}: {why}"),
             _ => format!("{name}: later than its deadline"),
@@ -114,23 +86,15 @@ fn why_missing(run: &Run<'_>, source: Source) -> String {
     if source == Source::Semantic && !run.policy.query.semantic.enabled {
         return "semantic: switched off in query.toml".into();
     }
-    let note = run
-        .snapshot
-        .index
-        .notes
-        .iter()
-        .find(|note| note.starts_with(name));
-    note.cloned()
-        .unwrap_or_else(|| format!("{name}: no index is loaded"))
+    let note = run.snapshot.index.notes.iter().find(|note| note.starts_with(name));
+    note.cloned().unwrap_or_else(|| format!("{name}: no index is loaded"))
 }
 
 /// The normalised query, or why it is none.
 fn understand(q: &str, max_chars: usize) -> Result<String, EngineError> {
     let text = normalise(q);
     if text.is_empty() {
-        return Err(EngineError::BadAsk(
-            "q is empty: say what to search for, as in q=mug".into(),
-        ));
+        return Err(EngineError::BadAsk("q is empty: say what to search for, as in q=mug".into()));
     }
     let chars = text.chars().count();
     if chars > max_chars {
@@ -165,9 +129,5 @@ fn reason(_: &Catalog, ranked: &Ranked) -> String {
 
 /// The retrievers that apply to a question.
 pub(super) fn applicable(run: &Run<'_>, ask: &Ask) -> Vec<Arc<dyn Retriever>> {
-    run.snapshot
-        .retrievers()
-        .filter(|retriever| retriever.applies(ask))
-        .cloned()
-        .collect()
+    run.snapshot.retrievers().filter(|retriever| retriever.applies(ask)).cloned().collect()
 }

@@ -32,12 +32,7 @@ impl Snapshot {
     /// Joins the parts; sorts the catalogue by popularity.
     pub fn new(catalog: Arc<Catalog>, popularity: Arc<Popularity>, index: Index) -> Self {
         let popular = Arc::new(Popular::new(catalog.clone(), popularity.clone()));
-        Self {
-            catalog,
-            popularity,
-            index,
-            popular,
-        }
+        Self { catalog, popularity, index, popular }
     }
 
     /// Every retriever.
@@ -47,8 +42,7 @@ impl Snapshot {
 
     /// The retriever of this kind, if it is loaded.
     pub fn retriever(&self, source: Source) -> Option<&Arc<dyn Retriever>> {
-        self.retrievers()
-            .find(|retriever| retriever.source() == source)
+        self.retrievers().find(|retriever| retriever.source() == source)
     }
 
     /// The best mode a search can have, by what is loaded.

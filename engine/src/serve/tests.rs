@@ -64,17 +64,8 @@ impl Store for Memory {
 }
 
 fn seen(event: &Event) -> UserEvent {
-    let Event {
-        product_id,
-        kind,
-        at_micros,
-        ..
-    } = event.clone();
-    UserEvent {
-        product_id,
-        kind,
-        at_micros,
-    }
+    let Event { product_id, kind, at_micros, .. } = event.clone();
+    UserEvent { product_id, kind, at_micros }
 }
 
 impl Bulk for Memory {
@@ -88,18 +79,12 @@ impl Bulk for Memory {
 
     fn counts(&self) -> Result<Counts, StoreError> {
         let events = self.events.lock().expect("events").len() as u64;
-        Ok(Counts {
-            products: self.products.len() as u64,
-            events,
-        })
+        Ok(Counts { products: self.products.len() as u64, events })
     }
 
     fn scan_products(&self, each: &mut dyn FnMut(StoredProduct)) -> Result<(), StoreError> {
         for (index, product) in self.products.iter().enumerate() {
-            each(StoredProduct {
-                ordinal: Ordinal(index as u32 + 1),
-                product: product.clone(),
-            });
+            each(StoredProduct { ordinal: Ordinal(index as u32 + 1), product: product.clone() });
         }
         Ok(())
     }
@@ -154,20 +139,13 @@ impl Retriever for Fixed {
         }
         let allowed = |o: &Ordinal| ask.allowed.as_ref().is_none_or(|a| a.contains(*o));
         let ordinals = self.finds.iter().map(|o| Ordinal(*o)).filter(allowed);
-        Ok(ordinals
-            .filter_map(|ordinal| self.score(ask, ordinal))
-            .collect())
+        Ok(ordinals.filter_map(|ordinal| self.score(ask, ordinal)).collect())
     }
 
     fn score(&self, _: &Ask, ordinal: Ordinal) -> Option<Candidate> {
         let place = self.finds.iter().position(|o| *o == ordinal.0)?;
         let score = 1.0 / (place as f32 + 1.0);
-        Some(Candidate {
-            ordinal,
-            score,
-            raw: 10.0 * score,
-            source: self.source,
-        })
+        Some(Candidate { ordinal, score, raw: 10.0 * score, source: self.source })
     }
 }
 
@@ -223,50 +201,26 @@ fn shop(retrievers: Vec<Fixed>) -> Shop {
     let engine = Engine::with_store(options, store.clone(), policy.clone()).expect("an engine");
     let index = super::snapshot::Index {
         version: String::new(),
-        retrievers: retrievers
-            .into_iter()
-            .map(|r| Arc::new(r) as Arc<dyn Retriever>)
-            .collect(),
+        retrievers: retrievers.into_iter().map(|r| Arc::new(r) as Arc<dyn Retriever>).collect(),
         notes: Vec::new(),
     };
     engine.publish_index(index);
-    Shop {
-        engine,
-        store,
-        policy,
-        _folder: folder,
-    }
+    Shop { engine, store, policy, _folder: folder }
 }
 
 fn both(keyword: Fault, semantic: Fault) -> Vec<Fixed> {
     vec![
-        Fixed {
-            source: Source::Keyword,
-            finds: vec![1, 2],
-            fault: keyword,
-        },
-        Fixed {
-            source: Source::Semantic,
-            finds: vec![2, 4],
-            fault: semantic,
-        },
+        Fixed { source: Source::Keyword, finds: vec![1, 2], fault: keyword },
+        Fixed { source: Source::Semantic, finds: vec![2, 4], fault: semantic },
     ]
 }
 
 fn search(q: &str) -> SearchAsk {
-    SearchAsk {
-        q: q.into(),
-        k: 10,
-        ..SearchAsk::default()
-    }
+    SearchAsk { q: q.into(), k: 10, ..SearchAsk::default() }
 }
 
 fn ids(answer: &Answer) -> Vec<&str> {
-    answer
-        .items
-        .iter()
-        .map(|item| item.product_id.as_str())
-        .collect()
+    answer.items.iter().map(|item| item.product_id.as_str()).collect()
 }
 
 #[tokio::test]
@@ -278,38 +232,15 @@ async fn the_mode_says_what_was_missing_and_an_answer_comes_all_the_same() {
         (both(None, Panics), Mode::KeywordOnly, vec!["mug", "cup"]),
         (both(None, Hangs), Mode::KeywordOnly, vec!["mug", "cup"]),
         (both(Fails, None), Mode::SemanticOnly, vec!["cup", "hose"]),
-        (
-            both(Fails, Panics),
-            Mode::Popular,
-            vec!["pan", "cup", "hose", "mug"],
-        ),
+        (both(Fails, Panics), Mode::Popular, vec!["pan", "cup", "hose", "mug"]),
         (vec![], Mode::Popular, vec!["pan", "cup", "hose", "mug"]),
     ];
     for (retrievers, mode, expected) in rows {
         let shop = shop(retrievers);
-        let answer = shop
-            .engine
-            .search(shop.policy.clone(), search("mug"))
-            .await
-            .expect("answer");
-        assert_eq!(
-            (answer.mode, ids(&answer)),
-            (mode, expected),
-            "{:?}",
-            answer.trace
-        );
-        assert_eq!(
-            answer.trace.degraded.is_empty(),
-            mode == Mode::Full,
-            "{:?}",
-            answer.trace
-        );
-        assert!(
-            answer
-                .items
-                .windows(2)
-                .all(|pair| pair[0].score >= pair[1].score)
-        );
+        let answer = shop.engine.search(shop.policy.clone(), search("mug")).await.expect("answer");
+        assert_eq!((answer.mode, ids(&answer)), (mode, expected), "{:?}", answer.trace);
+        assert_eq!(answer.trace.degraded.is_empty(), mode == Mode::Full, "{:?}", answer.trace);
+        assert!(answer.items.windows(2).all(|pair| pair[0].score >= pair[1].score));
     }
 }
 
@@ -325,21 +256,10 @@ async fn bad_questions_are_the_clients_fault() {
 #[tokio::test]
 async fn filters_limit_and_fields_are_added() {
     let shop = shop(both(Fault::None, Fault::None));
-    let filter = Filter {
-        max_price: Some(5.5),
-        ..Filter::default()
-    };
+    let filter = Filter { max_price: Some(5.5), ..Filter::default() };
     let fields = vec![Field::Name, Field::Description, Field::Brand];
-    let ask = SearchAsk {
-        filter,
-        fields,
-        ..search("mug")
-    };
-    let answer = shop
-        .engine
-        .search(shop.policy.clone(), ask.clone())
-        .await
-        .expect("an answer");
+    let ask = SearchAsk { filter, fields, ..search("mug") };
+    let answer = shop.engine.search(shop.policy.clone(), ask.clone()).await.expect("an answer");
     let json = serde_json::to_value(&answer.items).expect("json");
     assert_eq!(json.as_array().map(Vec::len), Some(1));
     assert_eq!(json[0]["product_id"], "mug");
@@ -348,141 +268,64 @@ async fn filters_limit_and_fields_are_added() {
     assert_eq!(json[0]["brand"], serde_json::Value::Null);
     // The store fails: the page comes without its descriptions, and the record says so.
     shop.store.broken.store(true, Ordering::SeqCst);
-    let answer = shop
-        .engine
-        .search(shop.policy.clone(), ask)
-        .await
-        .expect("an answer");
-    assert_eq!(
-        answer.items[0].fields["description"],
-        serde_json::Value::Null
-    );
-    assert!(
-        answer.trace.degraded[0].starts_with("description"),
-        "{:?}",
-        answer.trace
-    );
+    let answer = shop.engine.search(shop.policy.clone(), ask).await.expect("an answer");
+    assert_eq!(answer.items[0].fields["description"], serde_json::Value::Null);
+    assert!(answer.trace.degraded[0].starts_with("description"), "{:?}", answer.trace);
 }
 
 #[tokio::test]
 async fn explain_adds_up_to_the_score_of_the_search() {
     let shop = shop(both(Fault::None, Fault::None));
-    let answer = shop
-        .engine
-        .search(shop.policy.clone(), search("mug"))
-        .await
-        .expect("answer");
+    let answer = shop.engine.search(shop.policy.clone(), search("mug")).await.expect("answer");
     for (place, item) in answer.items.iter().enumerate() {
-        let told = shop
-            .engine
-            .explain(shop.policy.clone(), search("mug"), item.product_id.clone());
+        let told = shop.engine.explain(shop.policy.clone(), search("mug"), item.product_id.clone());
         let told = told.await.expect("an explanation");
         let number = |value: &serde_json::Value| value.as_f64().expect("a number") as f32;
-        let terms = told["terms"]
-            .as_object()
-            .expect("terms")
-            .values()
-            .map(number)
-            .sum::<f32>();
+        let terms = told["terms"].as_object().expect("terms").values().map(number).sum::<f32>();
         assert!((terms - item.score).abs() < 1e-6, "{told}");
         assert!((number(&told["score"]) - item.score).abs() < 1e-6, "{told}");
         assert_eq!(told["rank"], place + 1);
     }
-    let told = shop
-        .engine
-        .explain(shop.policy.clone(), search("mug"), "pan".into())
-        .await;
+    let told = shop.engine.explain(shop.policy.clone(), search("mug"), "pan".into()).await;
     let told = told.expect("an explanation");
-    assert_eq!(
-        (&told["candidate"], &told["rank"]),
-        (&false.into(), &serde_json::Value::Null)
-    );
-    let unknown = shop
-        .engine
-        .explain(shop.policy.clone(), search("mug"), "nothing".into())
-        .await;
+    assert_eq!((&told["candidate"], &told["rank"]), (&false.into(), &serde_json::Value::Null));
+    let unknown = shop.engine.explain(shop.policy.clone(), search("mug"), "nothing".into()).await;
     assert!(matches!(unknown, Err(EngineError::UnknownProduct(_))));
 }
 
 #[tokio::test]
 async fn a_users_events_change_what_is_recommended_at_once() {
     let shop = shop(both(Fault::None, Fault::None));
-    let ask = RecommendAsk {
-        user_id: "bob".into(),
-        k: 10,
-        ..RecommendAsk::default()
-    };
-    let before = shop
-        .engine
-        .recommend(shop.policy.clone(), ask.clone())
-        .await
-        .expect("answer");
+    let ask = RecommendAsk { user_id: "bob".into(), k: 10, ..RecommendAsk::default() };
+    let before = shop.engine.recommend(shop.policy.clone(), ask.clone()).await.expect("answer");
     assert_eq!((ids(&before)[0], before.mode), ("pan", Mode::Full));
-    let events = (0..6)
-        .map(|_| event("bob", "hose", EventKind::View))
-        .collect();
+    let events = (0..6).map(|_| event("bob", "hose", EventKind::View)).collect();
     assert_eq!(shop.engine.record(events).await.expect("stored"), [true; 6]);
-    let after = shop
-        .engine
-        .recommend(shop.policy.clone(), ask.clone())
-        .await
-        .expect("answer");
+    let after = shop.engine.recommend(shop.policy.clone(), ask.clone()).await.expect("answer");
     assert_eq!(ids(&after)[0], "hose", "{after:?}");
     assert!(after.items[0].reason.contains("Garden"), "{after:?}");
     shop.store.broken.store(true, Ordering::SeqCst);
-    let blind = shop
-        .engine
-        .recommend(shop.policy.clone(), ask)
-        .await
-        .expect("answer");
-    assert_eq!(
-        (ids(&blind), blind.mode),
-        (ids(&before), Mode::Unpersonalised)
-    );
+    let blind = shop.engine.recommend(shop.policy.clone(), ask).await.expect("answer");
+    assert_eq!((ids(&blind), blind.mode), (ids(&before), Mode::Unpersonalised));
 }
 
 #[tokio::test]
 async fn similar_leaves_the_product_itself_out() {
     let shop = shop(both(Fault::None, Fault::None));
-    let ask = |id: &str| ProductAsk {
-        product_id: Some(id.into()),
-        k: 10,
-        ..ProductAsk::default()
-    };
-    let answer = shop
-        .engine
-        .similar(shop.policy.clone(), ask("mug"))
-        .await
-        .expect("an answer");
+    let ask = |id: &str| ProductAsk { product_id: Some(id.into()), k: 10, ..ProductAsk::default() };
+    let answer = shop.engine.similar(shop.policy.clone(), ask("mug")).await.expect("an answer");
     assert_eq!(ids(&answer), ["cup", "hose"]);
-    let unknown = shop
-        .engine
-        .similar(shop.policy.clone(), ask("nothing"))
-        .await;
+    let unknown = shop.engine.similar(shop.policy.clone(), ask("nothing")).await;
     assert!(matches!(unknown, Err(EngineError::UnknownProduct(_))));
 }
 
 #[tokio::test]
 async fn popular_is_ordered_by_popularity_alone() {
     let shop = shop(vec![]);
-    let filter = Filter {
-        category: Some("kitchen".into()),
-        ..Filter::default()
-    };
-    let ask = ProductAsk {
-        k: 2,
-        filter,
-        ..ProductAsk::default()
-    };
-    let answer = shop
-        .engine
-        .popular(shop.policy.clone(), ask)
-        .await
-        .expect("an answer");
-    assert_eq!(
-        (ids(&answer), answer.mode),
-        (vec!["pan", "cup"], Mode::Full)
-    );
+    let filter = Filter { category: Some("kitchen".into()), ..Filter::default() };
+    let ask = ProductAsk { k: 2, filter, ..ProductAsk::default() };
+    let answer = shop.engine.popular(shop.policy.clone(), ask).await.expect("an answer");
+    assert_eq!((ids(&answer), answer.mode), (vec!["pan", "cup"], Mode::Full));
 }
 
 #[tokio::test]
@@ -491,8 +334,5 @@ async fn a_full_queue_is_refused_and_says_when_to_come_back() {
     let mut policy = Policy::default();
     policy.resilience.max_queue = 0;
     let answer = shop.engine.search(Arc::new(policy), search("mug")).await;
-    assert!(
-        matches!(answer, Err(EngineError::Overloaded { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(EngineError::Overloaded { .. })), "{answer:?}");
 }

@@ -155,10 +155,7 @@ pub enum IndexError {
 }
 
 fn write_error(path: &Path) -> impl FnOnce(io::Error) -> IndexError + '_ {
-    |error| IndexError::Write {
-        path: path.to_path_buf(),
-        why: error.to_string(),
-    }
+    |error| IndexError::Write { path: path.to_path_buf(), why: error.to_string() }
 }
 
 /// The version in force, if building again would change nothing: same store, same revision, same
@@ -202,14 +199,7 @@ pub fn build(
         Model::Folder(folder) => Some(embedding::open(folder)?),
         Model::Learnt => learn(store, options, &building, &pool, total, progress)?,
     };
-    let content = content::scan(
-        store,
-        embedder.as_deref(),
-        &building,
-        &pool,
-        total,
-        progress,
-    )?;
+    let content = content::scan(store, embedder.as_deref(), &building, &pool, total, progress)?;
     let vectors = match &embedder {
         Some(embedder) if !content.vectors.ordinals.is_empty() => Some(content::write_vectors(
             content.vectors,
@@ -299,11 +289,7 @@ fn in_batches(
         }
     })?;
     outcome?;
-    if batch.is_empty() {
-        Ok(())
-    } else {
-        each(&batch)
-    }
+    if batch.is_empty() { Ok(()) } else { each(&batch) }
 }
 
 #[cfg(test)]

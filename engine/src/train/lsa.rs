@@ -82,35 +82,19 @@ impl Learner {
         let vocabulary = self.vocabulary();
         let matrix = self.matrix(&vocabulary);
         // A few hundred products do not hold 128 independent topics.
-        let dims = dims
-            .min(matrix.columns().min(matrix.rows()).div_ceil(2))
-            .max(1);
+        let dims = dims.min(matrix.columns().min(matrix.rows()).div_ceil(2)).max(1);
         let learnt = right_singular(&matrix, dims, seed, progress)?;
         let dims = learnt.values.len();
         if dims == 0 {
             return Ok(false);
         }
-        let settings = Settings {
-            format: FORMAT,
-            dims,
-            products,
-            seed,
-        };
-        write(
-            folder,
-            &vocabulary.words,
-            &vocabulary.table(&learnt),
-            &settings,
-        )?;
+        let settings = Settings { format: FORMAT, dims, products, seed };
+        write(folder, &vocabulary.words, &vocabulary.table(&learnt), &settings)?;
         Ok(true)
     }
 
     fn vocabulary(&self) -> Vocabulary {
-        let at_least = if self.products() < RARE_WORDS_BELOW {
-            1
-        } else {
-            2
-        };
+        let at_least = if self.products() < RARE_WORDS_BELOW { 1 } else { 2 };
         let mut chosen: Vec<(&str, u32, u32)> = self
             .ids
             .iter()
@@ -127,9 +111,7 @@ impl Learner {
         };
         for (column, (word, id, documents)) in chosen.into_iter().enumerate() {
             vocabulary.words.push(word.to_owned());
-            vocabulary
-                .idf
-                .push(((1.0 + products) / (1.0 + documents as f32)).ln() + 1.0);
+            vocabulary.idf.push(((1.0 + products) / (1.0 + documents as f32)).ln() + 1.0);
             vocabulary.column[id as usize] = Some(column as u32);
         }
         vocabulary
@@ -143,18 +125,11 @@ impl Learner {
                 .iter()
                 .filter_map(|(id, count)| {
                     let column = vocabulary.column[*id as usize]?;
-                    Some((
-                        column,
-                        term_weight(*count) * vocabulary.idf[column as usize],
-                    ))
+                    Some((column, term_weight(*count) * vocabulary.idf[column as usize]))
                 })
                 .collect();
             start = end;
-            let length = row
-                .iter()
-                .map(|(_, value)| value * value)
-                .sum::<f32>()
-                .sqrt();
+            let length = row.iter().map(|(_, value)| value * value).sum::<f32>().sqrt();
             if length > 0.0 {
                 row.iter_mut().for_each(|(_, value)| *value /= length);
                 row.sort_unstable_by_key(|(column, _)| *column);
@@ -185,9 +160,7 @@ impl Vocabulary {
             let scale = if length > 1e-6 { idf / length } else { 0.0 };
             row.iter_mut().for_each(|x| *x *= scale);
         }
-        let largest = table
-            .iter()
-            .fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let largest = table.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
         if largest > 0.0 {
             table.iter_mut().for_each(|x| *x /= largest);
         }

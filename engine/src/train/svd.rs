@@ -38,10 +38,7 @@ pub struct Sparse {
 impl Sparse {
     /// A matrix of `columns` columns without rows.
     pub fn new(columns: usize) -> Self {
-        Self {
-            columns,
-            ..Self::default()
-        }
+        Self { columns, ..Self::default() }
     }
 
     /// Adds a row of `(column, value)`; columns are below the width and named once.
@@ -62,9 +59,7 @@ impl Sparse {
 
     fn iter(&self) -> impl Iterator<Item = &[(u32, f32)]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, &end)| &self.entries[start..end])
+        starts.zip(&self.ends).map(|(start, &end)| &self.entries[start..end])
     }
 }
 
@@ -95,10 +90,7 @@ pub fn right_singular(
         return Ok(RightSingular::default());
     }
     // faer splits its work by the number of threads of the pool it runs in.
-    let alone = rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .build()
-        .map_err(io::Error::other)?;
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(io::Error::other)?;
     let steps = POWER_ITERATIONS + 1;
     let mut basis = alone.install(|| orthonormal(&random(columns, width, seed), width));
     for step in 0..POWER_ITERATIONS {
@@ -157,9 +149,7 @@ fn add(sum: &mut [f32; LANES], weight: f32, of: &[f32; LANES]) {
 }
 
 fn dense(blocks: &[Block], columns: usize, width: usize) -> Mat<f32> {
-    Mat::from_fn(columns, width, |row, lane| {
-        blocks[lane / LANES][row][lane % LANES]
-    })
+    Mat::from_fn(columns, width, |row, lane| blocks[lane / LANES][row][lane % LANES])
 }
 
 fn orthonormal(of: &[Block], width: usize) -> Vec<Block> {
@@ -191,9 +181,8 @@ fn rayleigh_ritz(
     };
     // faer gives them rising.
     let strength = |at: usize| eigen.S()[width - 1 - at].max(0.0).sqrt();
-    let kept = (0..rank.min(width))
-        .take_while(|&at| strength(at) > MIN_STRENGTH * strength(0))
-        .count();
+    let kept =
+        (0..rank.min(width)).take_while(|&at| strength(at) > MIN_STRENGTH * strength(0)).count();
     let turned = Mat::from_fn(width, kept, |i, at| eigen.U()[(i, width - 1 - at)]);
     let vectors = basis * turned;
     RightSingular {
@@ -242,16 +231,12 @@ mod tests {
         assert_eq!(found.values.len(), 10);
         for (at, value) in found.values.iter().enumerate() {
             let expected = exact.S()[at];
-            assert!(
-                (value - expected).abs() < 0.05 * expected,
-                "{at}: {value} {expected}"
-            );
+            assert!((value - expected).abs() < 0.05 * expected, "{at}: {value} {expected}");
         }
         // The leading vectors, up to sign.
         for at in 0..2 {
-            let cosine: f32 = (0..80)
-                .map(|c| found.vectors[c * 10 + at] * exact.V()[(c, at)])
-                .sum();
+            let cosine: f32 =
+                (0..80).map(|c| found.vectors[c * 10 + at] * exact.V()[(c, at)]).sum();
             assert!(cosine.abs() > 0.999, "{at}: {cosine}");
         }
     }
@@ -260,10 +245,7 @@ mod tests {
     fn the_same_seed_gives_the_same_vectors_on_any_number_of_threads() {
         let matrix = sample(2_000, 700, 8, 2);
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| right_singular(&matrix, 40, 3, &|_, _| {}).unwrap().vectors)
         };
         let alone = run(1);

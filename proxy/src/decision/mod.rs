@@ -151,21 +151,14 @@ impl Decision {
         Self {
             began_unix_micros: unix_micros,
             trace,
-            client: Client {
-                address: nobody,
-                via: Via::Peer,
-                peer: nobody,
-            },
+            client: Client { address: nobody, via: Via::Peer, peer: nobody },
             method: String::new(),
             target: String::new(),
             host: String::new(),
             protocol: "",
             route: Endpoint::Upstream,
             verdicts: Vec::new(),
-            cache: Cache {
-                outcome: CacheOutcome::Bypass,
-                why: "no result cache",
-            },
+            cache: Cache { outcome: CacheOutcome::Bypass, why: "no result cache" },
             stages: Vec::new(),
             policy_version,
             index_version: String::new(),
@@ -192,10 +185,7 @@ impl Decision {
 
     /// Notes how long a stage took.
     pub fn stage(&mut self, name: &'static str, took: Duration) {
-        self.stages.push(Stage {
-            name,
-            micros: micros(took),
-        });
+        self.stages.push(Stage { name, micros: micros(took) });
     }
 
     /// Takes over what the engine decided.
@@ -207,10 +197,7 @@ impl Decision {
         self.degraded.clone_from(&answer.trace.degraded);
         self.retrievers.clone_from(&answer.trace.retrievers);
         for stage in &answer.trace.stages {
-            self.stages.push(Stage {
-                name: engine_stage(stage.name),
-                micros: stage.micros,
-            });
+            self.stages.push(Stage { name: engine_stage(stage.name), micros: stage.micros });
         }
     }
 }

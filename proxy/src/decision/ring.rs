@@ -25,10 +25,8 @@ impl Ring {
     /// Puts a decision in the place of the oldest.
     pub fn push(&self, decision: Arc<Decision>) {
         let slot = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len();
-        let oldest = self.slots[slot]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(decision);
+        let oldest =
+            self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner).replace(decision);
         drop(oldest);
     }
 

@@ -5,11 +5,7 @@ use std::sync::Arc;
 pub(crate) fn decision() -> Decision {
     let address = "1.2.3.4".parse().unwrap();
     Decision {
-        client: Client {
-            address,
-            via: Via::Peer,
-            peer: address,
-        },
+        client: Client { address, via: Via::Peer, peer: address },
         method: "GET".into(),
         target: "/search?q=mug".into(),
         host: "shop.example".into(),
@@ -33,18 +29,8 @@ fn serialises_what_was_decided_and_leaves_out_what_was_not() {
     assert_eq!(json["route"], "search");
     assert_eq!(json["verdicts"], serde_json::json!([]));
     assert_eq!(json["cache"]["outcome"], "bypass");
-    assert_eq!(
-        json["stages"],
-        serde_json::json!([{"name": "route", "micros": 3}])
-    );
-    for absent in [
-        "mode",
-        "upstream",
-        "problem",
-        "error",
-        "parent_span_id",
-        "index_version",
-    ] {
+    assert_eq!(json["stages"], serde_json::json!([{"name": "route", "micros": 3}]));
+    for absent in ["mode", "upstream", "problem", "error", "parent_span_id", "index_version"] {
         assert!(json.get(absent).is_none(), "{absent}");
     }
 }
@@ -52,25 +38,16 @@ fn serialises_what_was_decided_and_leaves_out_what_was_not() {
 #[test]
 fn takes_over_the_engines_part() {
     let mut decision = decision();
-    let mut answer = Answer {
-        mode: Mode::KeywordOnly,
-        ..Answer::default()
-    };
+    let mut answer = Answer { mode: Mode::KeywordOnly, ..Answer::default() };
     answer.trace.index_version = "v7".into();
     answer.trace.degraded = vec!["no vectors".into()];
-    answer.trace.stages = vec![penstock_engine::serve::Stage {
-        name: "rank",
-        micros: 9,
-    }];
+    answer.trace.stages = vec![penstock_engine::serve::Stage { name: "rank", micros: 9 }];
     decision.answered(&answer);
     let json = serde_json::to_value(&decision).unwrap();
     assert_eq!(json["mode"], "keyword_only");
     assert_eq!(json["index_version"], "v7");
     assert_eq!(json["degraded"], serde_json::json!(["no vectors"]));
-    assert_eq!(
-        json["stages"],
-        serde_json::json!([{"name": "engine_rank", "micros": 9}])
-    );
+    assert_eq!(json["stages"], serde_json::json!([{"name": "engine_rank", "micros": 9}]));
     assert_eq!(json["results"], 0);
 }
 
@@ -102,10 +79,7 @@ fn requests_of_one_trace_come_in_their_order() {
     second.began_unix_micros += 1;
     ring.push(Arc::new(second.clone()));
     ring.push(Arc::new(first.clone()));
-    let times: Vec<_> = ring
-        .find(first.trace.trace_id)
-        .iter()
-        .map(|d| d.began_unix_micros)
-        .collect();
+    let times: Vec<_> =
+        ring.find(first.trace.trace_id).iter().map(|d| d.began_unix_micros).collect();
     assert_eq!(times, [first.began_unix_micros, second.began_unix_micros]);
 }

@@ -30,14 +30,9 @@ pub(super) fn refresh(app: &App) {
     app.upstream.status();
     let policy = app.policies.status();
     metrics.policy_info.reset();
-    metrics
-        .policy_info
-        .with_label_values(&[&policy.version])
-        .set(1);
+    metrics.policy_info.with_label_values(&[&policy.version]).set(1);
     metrics.policy_age.set(policy.age_seconds as f64);
-    metrics
-        .policy_rejected
-        .set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
+    metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
     let Ok(engine) = app.engine.get() else {
         metrics.engine_ready.set(0);
         return;
@@ -45,13 +40,8 @@ pub(super) fn refresh(app: &App) {
     let status = engine.status();
     metrics.engine_ready.set(i64::from(status.ready));
     metrics.engine_products.set(status.products as i64);
-    metrics
-        .engine_catalog_revision
-        .set(status.catalog_revision as i64);
+    metrics.engine_catalog_revision.set(status.catalog_revision as i64);
     metrics.engine_waiting.set(status.waiting as i64);
     metrics.engine_index_info.reset();
-    metrics
-        .engine_index_info
-        .with_label_values(&[&status.index_version])
-        .set(1);
+    metrics.engine_index_info.with_label_values(&[&status.index_version]).set(1);
 }

@@ -12,9 +12,7 @@ fn answer(problem: Problem) -> (ResponseHeader, serde_json::Value) {
 }
 
 fn value<'h>(head: &'h ResponseHeader, name: &str) -> &'h str {
-    head.headers
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap())
+    head.headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 #[test]
@@ -25,16 +23,8 @@ fn the_table_holds() {
             Fault::Penstock | Fault::Upstream => (500..600).contains(&kind.status()),
         };
         assert!(fault_fits, "{kind:?}");
-        assert!(
-            kind.slug()
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b == b'-'),
-            "{kind:?}"
-        );
-        let same = Kind::ALL
-            .iter()
-            .filter(|other| other.slug() == kind.slug())
-            .count();
+        assert!(kind.slug().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{kind:?}");
+        let same = Kind::ALL.iter().filter(|other| other.slug() == kind.slug()).count();
         assert_eq!(same, 1, "{kind:?}");
     }
 }
@@ -54,38 +44,13 @@ fn every_error_has_its_status() {
         assert_eq!(body["trace_id"], value(&head, "x-trace-id"));
         assert!(body["detail"].as_str().unwrap().len() > 3, "{slug}");
     };
-    let q = BadParameter {
-        parameter: "q",
-        detail: "q is missing".into(),
-    };
+    let q = BadParameter { parameter: "q", detail: "q is missing".into() };
     check(q.into(), 400, "bad-parameter", "");
-    check(
-        Refused::Path("the id cannot be read".into()).into(),
-        400,
-        "bad-path",
-        "",
-    );
-    check(
-        EngineError::BadAsk("no terms".into()).into(),
-        400,
-        "bad-parameter",
-        "",
-    );
-    check(
-        EngineError::UnknownProduct("p".into()).into(),
-        404,
-        "unknown-product",
-        "",
-    );
-    check(
-        EngineError::NotReady("empty".into()).into(),
-        503,
-        "not-ready",
-        "5",
-    );
-    let after = |millis| EngineError::Overloaded {
-        retry_after: Duration::from_millis(millis),
-    };
+    check(Refused::Path("the id cannot be read".into()).into(), 400, "bad-path", "");
+    check(EngineError::BadAsk("no terms".into()).into(), 400, "bad-parameter", "");
+    check(EngineError::UnknownProduct("p".into()).into(), 404, "unknown-product", "");
+    check(EngineError::NotReady("empty".into()).into(), 503, "not-ready", "5");
+    let after = |millis| EngineError::Overloaded { retry_after: Duration::from_millis(millis) };
     check(after(1).into(), 503, "overloaded", "1");
     check(after(0).into(), 503, "overloaded", "1");
     check(after(1_001).into(), 503, "overloaded", "2");
@@ -102,21 +67,11 @@ fn a_refused_method_says_what_is_allowed() {
 
 #[test]
 fn the_parameter_and_the_items_at_fault_are_named() {
-    let (_, body) = answer(
-        BadParameter {
-            parameter: "k",
-            detail: "k is odd".into(),
-        }
-        .into(),
-    );
+    let (_, body) = answer(BadParameter { parameter: "k", detail: "k is odd".into() }.into());
     assert_eq!(body["parameter"], "k");
     assert!(body.get("errors").is_none());
     let mut problem = Problem::new(Kind::InvalidEvents, "1 of 2");
-    problem.errors.push(ItemError {
-        index: 1,
-        field: "user_id",
-        message: "is missing".into(),
-    });
+    problem.errors.push(ItemError { index: 1, field: "user_id", message: "is missing".into() });
     let (_, body) = answer(problem);
     assert_eq!(
         body["errors"],
@@ -130,10 +85,7 @@ fn the_decision_is_in_the_headers() {
     let head = Reply::json(200, &[1]).header(&decision).unwrap();
     assert_eq!(value(&head, "x-cache"), "bypass");
     assert_eq!(value(&head, "x-policy-version"), "builtin");
-    assert_eq!(
-        value(&head, "x-trace-id"),
-        decision.trace.trace_id.to_string()
-    );
+    assert_eq!(value(&head, "x-trace-id"), decision.trace.trace_id.to_string());
     assert_eq!(value(&head, "x-penstock-mode"), "");
     assert_eq!(value(&head, "content-length"), "3");
     assert_eq!(value(&head, "cache-control"), "private, no-cache");

@@ -26,17 +26,10 @@ pub async fn read(app: &App, session: &mut Session) -> Result<Vec<Event>, Proble
 
 /// The answer to events that are on disk. `new` tells which were not known before.
 pub fn accepted(app: &App, ids: Vec<String>, new: &[bool]) -> Reply {
-    let duplicates: Vec<&String> = ids
-        .iter()
-        .zip(new)
-        .filter(|(_, new)| !**new)
-        .map(|(id, _)| id)
-        .collect();
+    let duplicates: Vec<&String> =
+        ids.iter().zip(new).filter(|(_, new)| !**new).map(|(id, _)| id).collect();
     let count = |outcome, events: usize| {
-        app.metrics
-            .events
-            .with_label_values(&[outcome])
-            .inc_by(events as u64);
+        app.metrics.events.with_label_values(&[outcome]).inc_by(events as u64);
     };
     count("accepted", ids.len() - duplicates.len());
     count("duplicate", duplicates.len());
@@ -50,14 +43,8 @@ pub fn accepted(app: &App, ids: Vec<String>, new: &[bool]) -> Reply {
 fn check_type(session: &Session) -> Result<(), Problem> {
     let headers = &session.req_header().headers;
     let unsupported = |detail: String| Err(Problem::new(Kind::UnsupportedMediaType, detail));
-    let sent = headers
-        .get(header::CONTENT_TYPE)
-        .map_or(&b""[..], http::HeaderValue::as_bytes);
-    let essence = sent
-        .split(|&byte| byte == b';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii();
+    let sent = headers.get(header::CONTENT_TYPE).map_or(&b""[..], http::HeaderValue::as_bytes);
+    let essence = sent.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     if !essence.eq_ignore_ascii_case(b"application/json") {
         let sent = crate::params::quoted(&String::from_utf8_lossy(essence));
         return unsupported(format!(
@@ -89,12 +76,7 @@ async fn read_body(session: &mut Session, max_bytes: usize) -> Result<Bytes, Pro
     let waits = headers
         .get(header::EXPECT)
         .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let lost = |_| {
-        Problem::new(
-            Kind::BadBody,
-            "the body of the request did not arrive whole",
-        )
-    };
+    let lost = |_| Problem::new(Kind::BadBody, "the body of the request did not arrive whole");
     let reading = async {
         if waits {
             session.write_continue_response().await.map_err(lost)?;
@@ -108,12 +90,7 @@ async fn read_body(session: &mut Session, max_bytes: usize) -> Result<Bytes, Pro
         }
         Ok(body.freeze())
     };
-    tokio::time::timeout(BODY_TIME, reading)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Problem::new(
-                Kind::SlowBody,
-                "the body of the request did not arrive in time",
-            ))
-        })
+    tokio::time::timeout(BODY_TIME, reading).await.unwrap_or_else(|_| {
+        Err(Problem::new(Kind::SlowBody, "the body of the request did not arrive in time"))
+    })
 }

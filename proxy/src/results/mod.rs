@@ -36,16 +36,8 @@ pub async fn answer(
 async fn guarded(answer: impl Future<Output = Result<Reply, Problem>>) -> Result<Reply, Problem> {
     // What the answer was made from is not used again but for the record, which is never half
     // written: stages are added whole.
-    let bug = |_| {
-        Err(Problem::new(
-            Kind::Internal,
-            "this is a bug; the trace id helps to find it",
-        ))
-    };
-    AssertUnwindSafe(answer)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(bug)
+    let bug = |_| Err(Problem::new(Kind::Internal, "this is a bug; the trace id helps to find it"));
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(bug)
 }
 
 async fn dispatch(
@@ -66,10 +58,9 @@ async fn dispatch(
         }
         Route::Explain => {
             let (ask, product_id) = params::explain(query, max_chars)?;
-            let mut explanation = engine(app, ctx, patience, |engine| {
-                engine.explain(policy, ask, product_id)
-            })
-            .await?;
+            let mut explanation =
+                engine(app, ctx, patience, |engine| engine.explain(policy, ask, product_id))
+                    .await?;
             explanation["request"] = json!(ctx.decision);
             Ok(Reply::fleeting(200, &explanation))
         }
@@ -89,10 +80,8 @@ async fn dispatch(
             Ok(list(ctx, &answer))
         }
         Route::Product { product_id } => {
-            let product = engine(app, ctx, patience, |engine| {
-                engine.product(policy, product_id)
-            })
-            .await?;
+            let product =
+                engine(app, ctx, patience, |engine| engine.product(policy, product_id)).await?;
             Ok(Reply::json(200, &product))
         }
         Route::Events => {
@@ -136,11 +125,8 @@ where
         Ok(answer) => Ok(answer?),
         Err(_) => {
             tracing::error!(micros = micros(took), "the engine did not come back");
-            Err(Problem::new(
-                Kind::EngineLate,
-                "the ranking engine did not answer in time",
-            )
-            .retry_after(Duration::from_secs(1)))
+            Err(Problem::new(Kind::EngineLate, "the ranking engine did not answer in time")
+                .retry_after(Duration::from_secs(1)))
         }
     }
 }

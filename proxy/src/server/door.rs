@@ -38,10 +38,7 @@ struct Wait {
 impl Wait {
     fn until(&self, now: Instant, patience: Duration) {
         let at = now + patience - self.began;
-        self.deadline.store(
-            u64::try_from(at.as_millis()).unwrap_or(NONE),
-            Ordering::Relaxed,
-        );
+        self.deadline.store(u64::try_from(at.as_millis()).unwrap_or(NONE), Ordering::Relaxed);
     }
 
     fn over(&self) {
@@ -84,11 +81,8 @@ impl Door {
 
     async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let tls = stream.get_ssl_digest().is_some();
-        let front = if !tls && begins_like_http2(&mut stream).await? {
-            &self.h2c
-        } else {
-            &self.front
-        };
+        let front =
+            if !tls && begins_like_http2(&mut stream).await? { &self.h2c } else { &self.front };
         front.process_new(stream, shutdown).await
     }
 }
@@ -116,10 +110,7 @@ impl ServerApp for Door {
         let _open = app.drain.connection();
         let now = app.clock.now();
         let patience = app.settings.bounds.header_timeout;
-        let wait = Arc::new(Wait {
-            began: now,
-            deadline: AtomicU64::new(0),
-        });
+        let wait = Arc::new(Wait { began: now, deadline: AtomicU64::new(0) });
         wait.until(now, patience);
         let served = WAIT.scope(wait.clone(), self.serve(stream, shutdown));
         tokio::pin!(served);
@@ -171,10 +162,7 @@ impl HttpServerApp for Front {
         if reused.is_some() {
             // The idle time between requests and the headers of the next one share a deadline.
             let _ = WAIT.try_with(|wait| {
-                wait.until(
-                    penstock_config::clock::now(),
-                    Duration::from_secs(KEEP_ALIVE_SECONDS),
-                );
+                wait.until(penstock_config::clock::now(), Duration::from_secs(KEEP_ALIVE_SECONDS));
             });
         }
         reused

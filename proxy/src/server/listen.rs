@@ -54,22 +54,10 @@ pub fn bind(settings: &Bootstrap) -> anyhow::Result<Bound> {
         anyhow::Ok(address)
     };
     let public = open(settings.listen.public)?;
-    let tls = settings
-        .tls
-        .as_ref()
-        .map(|tls| open(tls.listen))
-        .transpose()?;
+    let tls = settings.tls.as_ref().map(|tls| open(tls.listen)).transpose()?;
     let ops = open(settings.listen.ops)?;
-    let addresses = Addresses {
-        pid: std::process::id(),
-        public,
-        tls,
-        ops,
-    };
-    Ok(Bound {
-        addresses,
-        sockets: Mutex::new(sockets),
-    })
+    let addresses = Addresses { pid: std::process::id(), public, tls, ops };
+    Ok(Bound { addresses, sockets: Mutex::new(sockets) })
 }
 
 /// The addresses of the process whose sockets an upgrade takes over: as configured, and where the
@@ -92,17 +80,10 @@ pub fn inherit(settings: &Bootstrap) -> anyhow::Result<Bound> {
     let addresses = Addresses {
         pid: std::process::id(),
         public: open(settings.listen.public, |a| Some(a.public))?,
-        tls: settings
-            .tls
-            .as_ref()
-            .map(|tls| open(tls.listen, |a| a.tls))
-            .transpose()?,
+        tls: settings.tls.as_ref().map(|tls| open(tls.listen, |a| a.tls)).transpose()?,
         ops: open(settings.listen.ops, |a| Some(a.ops))?,
     };
-    Ok(Bound {
-        addresses,
-        sockets: Mutex::default(),
-    })
+    Ok(Bound { addresses, sockets: Mutex::default() })
 }
 
 impl Addresses {
@@ -136,11 +117,7 @@ pub(super) struct Listening<A> {
 
 impl<A: ServerApp + Send + Sync + 'static> Listening<A> {
     pub(super) fn new(service: Service<A>, sockets: Arc<Sockets>, until: Until) -> Self {
-        Self {
-            service,
-            sockets,
-            until,
-        }
+        Self { service, sockets, until }
     }
 
     /// Puts the open sockets where Pingora looks before it opens its own.
@@ -221,20 +198,14 @@ mod tests {
 
     #[test]
     fn port_zero_becomes_a_port_and_a_taken_one_an_error() {
-        let free = [
-            ("PENSTOCK_LISTEN", "127.0.0.1:0"),
-            ("PENSTOCK_OPS_LISTEN", "127.0.0.1:0"),
-        ];
+        let free = [("PENSTOCK_LISTEN", "127.0.0.1:0"), ("PENSTOCK_OPS_LISTEN", "127.0.0.1:0")];
         let bound = bind(&settings(&free)).unwrap();
         assert_ne!(bound.addresses.public.port(), 0);
         assert_ne!(bound.addresses.public, bound.addresses.ops);
         let taken = bound.addresses.public.to_string();
         let again = [("PENSTOCK_LISTEN", taken.as_str()), free[1]];
         let error = format!("{:#}", bind(&settings(&again)).err().unwrap());
-        assert!(
-            error.contains(&taken) && error.contains("in use"),
-            "{error}"
-        );
+        assert!(error.contains(&taken) && error.contains("in use"), "{error}");
     }
 
     #[test]

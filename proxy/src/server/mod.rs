@@ -34,10 +34,7 @@ const MAX_ATTEMPTS: usize = 6;
 pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     check_certificates()?;
     let conf = conf(&app)?;
-    let opt = Opt {
-        upgrade,
-        ..Opt::default()
-    };
+    let opt = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     if upgrade {
         tracing::info!("waiting for the sockets of the running process: send it SIGQUIT");
@@ -55,10 +52,7 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
         let address = bound.addresses.tls.unwrap_or(tls.listen).to_string();
         public.add_tls_with_settings(&address, None, tls_settings(&tls.cert, &tls.key)?);
     }
-    let mut ops = Service::new(
-        "operations".to_owned(),
-        HttpServer::new_app(Ops(app.clone())),
-    );
+    let mut ops = Service::new("operations".to_owned(), HttpServer::new_app(Ops(app.clone())));
     ops.threads = Some(1);
     ops.add_tcp(&bound.addresses.ops.to_string());
 
@@ -70,9 +64,7 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     server.add_service(prober);
 
     let signals = shutdown::Signals::new(app);
-    server.run(RunArgs {
-        shutdown_signal: Box::new(signals),
-    });
+    server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
 }
 
@@ -124,10 +116,7 @@ fn upgrade_socket(data_dir: &Path) -> anyhow::Result<String> {
 fn check_certificates() -> anyhow::Result<()> {
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         if let Some(path) = std::env::var_os(name).filter(|path| !Path::new(path).exists()) {
-            anyhow::bail!(
-                "{name} names {}, which does not exist",
-                Path::new(&path).display()
-            );
+            anyhow::bail!("{name} names {}, which does not exist", Path::new(&path).display());
         }
     }
     Ok(())
@@ -159,16 +148,10 @@ mod tests {
 
     #[test]
     fn the_upgrade_socket_fits_into_its_address() {
-        assert_eq!(
-            upgrade_socket(Path::new("data")).unwrap(),
-            "data/upgrade.sock"
-        );
+        assert_eq!(upgrade_socket(Path::new("data")).unwrap(), "data/upgrade.sock");
         let deep = "x".repeat(100);
         let error = upgrade_socket(Path::new(&deep)).unwrap_err().to_string();
-        assert!(
-            error.contains("too long") && error.contains(&deep),
-            "{error}"
-        );
+        assert!(error.contains("too long") && error.contains(&deep), "{error}");
         let here = std::env::current_dir().unwrap();
         assert_eq!(
             upgrade_socket(&here.join("y".repeat(90))).unwrap(),
@@ -179,15 +162,10 @@ mod tests {
     #[test]
     fn a_certificate_that_is_none_is_an_error_and_no_panic() {
         let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = (
-            folder.path().join("cert.pem"),
-            folder.path().join("key.pem"),
-        );
-        for content in [
-            "",
-            "nonsense",
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        ] {
+        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        for content in
+            ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
             std::fs::write(&cert, content).unwrap();
             std::fs::write(&key, content).unwrap();
             let error = tls_settings(&cert, &key).err().unwrap().to_string();

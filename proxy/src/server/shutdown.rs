@@ -31,12 +31,10 @@ impl Signals {
 
     fn leave(&self, after: Duration) {
         let app = self.app.clone();
-        let leaving = std::thread::Builder::new()
-            .name("leaving".into())
-            .spawn(move || {
-                std::thread::sleep(after);
-                end_when_served(&app);
-            });
+        let leaving = std::thread::Builder::new().name("leaving".into()).spawn(move || {
+            std::thread::sleep(after);
+            end_when_served(&app);
+        });
         if let Err(error) = leaving {
             tracing::error!(%error, "no thread to watch the drain; waiting the whole grace period");
         }
@@ -92,10 +90,7 @@ fn end_when_served(app: &App) {
     }
     let left = app.drain.connections();
     if left > 0 {
-        tracing::warn!(
-            connections = left,
-            "the time to drain is over; closing what is left"
-        );
+        tracing::warn!(connections = left, "the time to drain is over; closing what is left");
     }
     app.access_log.flush(FLUSH);
     tracing::info!("stopped");

@@ -17,9 +17,7 @@ pub fn start(directives: &str) {
     for directive in quiet {
         filter = filter.add_directive(directive);
     }
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {
         lines.with_target(false).try_init()
     } else {

@@ -69,11 +69,8 @@ impl Metrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let r = Registering(registry);
         r.keep(Process::new()?)?;
-        let build = r.gauges(
-            "penstock_build_info",
-            "1, labelled with the version",
-            &["version"],
-        )?;
+        let build =
+            r.gauges("penstock_build_info", "1, labelled with the version", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let durations = r.histograms(
             "penstock_request_duration_seconds",
@@ -138,14 +135,10 @@ impl Metrics {
             policy_rejected: r.gauge("penstock_policy_rejected", "Policy versions refused")?,
             engine_ready: r.gauge("penstock_engine_ready", "1 when the engine can answer")?,
             engine_products: r.gauge("penstock_engine_products", "Products in the snapshot")?,
-            engine_catalog_revision: r.gauge(
-                "penstock_engine_catalog_revision",
-                "Revision of the catalogue",
-            )?,
-            engine_waiting: r.gauge(
-                "penstock_engine_waiting",
-                "Ranking work that waits for a thread",
-            )?,
+            engine_catalog_revision: r
+                .gauge("penstock_engine_catalog_revision", "Revision of the catalogue")?,
+            engine_waiting: r
+                .gauge("penstock_engine_waiting", "Ranking work that waits for a thread")?,
             engine_index_info: r.gauges(
                 "penstock_engine_index_info",
                 "1, labelled with the index in force",
@@ -159,14 +152,10 @@ impl Metrics {
     pub fn record(&self, decision: &Decision) {
         let mut digits = [0; 5];
         let status = status_text(decision.status, &mut digits);
-        self.requests
-            .with_label_values(&[decision.route.name(), status])
-            .inc();
+        self.requests.with_label_values(&[decision.route.name(), status]).inc();
         self.durations[decision.route as usize].observe(seconds(decision.duration_micros));
         for stage in &decision.stages {
-            self.stages
-                .with_label_values(&[stage.name])
-                .observe(seconds(stage.micros));
+            self.stages.with_label_values(&[stage.name]).observe(seconds(stage.micros));
         }
         if let Some(mode) = decision.mode {
             self.modes.with_label_values(&[mode.name()]).inc();

@@ -38,19 +38,12 @@ impl Process {
 fn parse_stat(stat: &str) -> Option<(f64, f64, f64)> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
-    Some((
-        (field(14)? + field(15)?) / TICKS_PER_SECOND,
-        field(24)? * PAGE_BYTES,
-        field(20)?,
-    ))
+    Some(((field(14)? + field(15)?) / TICKS_PER_SECOND, field(24)? * PAGE_BYTES, field(20)?))
 }
 
 impl Collector for Process {
     fn desc(&self) -> Vec<&Desc> {
-        self.gauges()
-            .into_iter()
-            .flat_map(Collector::desc)
-            .collect()
+        self.gauges().into_iter().flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -63,10 +56,7 @@ impl Collector for Process {
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
             self.files.set(files.count() as f64);
         }
-        self.gauges()
-            .into_iter()
-            .flat_map(Collector::collect)
-            .collect()
+        self.gauges().into_iter().flat_map(Collector::collect).collect()
     }
 }
 

@@ -28,12 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The share of new traces that is sampled: `OTEL_TRACES_SAMPLER_ARG`, all without it.
 pub fn sample_ratio() -> f64 {
-    let ratio = std::env::var("OTEL_TRACES_SAMPLER_ARG")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    ratio
-        .filter(|ratio: &f64| (0.0..=1.0).contains(ratio))
-        .unwrap_or(1.0)
+    let ratio = std::env::var("OTEL_TRACES_SAMPLER_ARG").ok().and_then(|text| text.parse().ok());
+    ratio.filter(|ratio: &f64| (0.0..=1.0).contains(ratio)).unwrap_or(1.0)
 }
 
 /// The requests' end of the queue.
@@ -46,16 +42,14 @@ impl Spans {
     /// Starts the sender if a collector is configured.
     pub fn from_env(metrics: &super::Metrics) -> anyhow::Result<Option<Self>> {
         let env = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = match (
-            env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-            env("OTEL_EXPORTER_OTLP_ENDPOINT"),
-        ) {
-            (Some(whole), _) => Endpoint::parse(&whole)?,
-            (None, Some(base)) => {
-                Endpoint::parse(&format!("{}/v1/traces", base.trim_end_matches('/')))?
-            }
-            (None, None) => return Ok(None),
-        };
+        let endpoint =
+            match (env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), env("OTEL_EXPORTER_OTLP_ENDPOINT")) {
+                (Some(whole), _) => Endpoint::parse(&whole)?,
+                (None, Some(base)) => {
+                    Endpoint::parse(&format!("{}/v1/traces", base.trim_end_matches('/')))?
+                }
+                (None, None) => return Ok(None),
+            };
         let service = env("OTEL_SERVICE_NAME").unwrap_or_else(|| "penstock".into());
         Self::start(endpoint, service, metrics.spans_dropped.clone()).map(Some)
     }
@@ -87,15 +81,13 @@ struct Endpoint {
 
 impl Endpoint {
     fn parse(url: &str) -> anyhow::Result<Self> {
-        let uri: http::Uri = url
-            .parse()
-            .with_context(|| format!("the OTLP endpoint {url:?} is no URL"))?;
+        let uri: http::Uri =
+            url.parse().with_context(|| format!("the OTLP endpoint {url:?} is no URL"))?;
         if uri.scheme_str() != Some("http") {
             bail!("the OTLP endpoint {url:?} is not http://; use a collector beside this process");
         }
-        let authority = uri
-            .authority()
-            .with_context(|| format!("the OTLP endpoint {url:?} has no host"))?;
+        let authority =
+            uri.authority().with_context(|| format!("the OTLP endpoint {url:?} has no host"))?;
         let port = authority.port_u16().unwrap_or(4318);
         Ok(Self {
             authority: authority.to_string(),
@@ -106,11 +98,7 @@ impl Endpoint {
 
     /// Sends one request and reads the status of its answer.
     fn post(&self, body: &[u8]) -> anyhow::Result<()> {
-        let address = self
-            .address
-            .to_socket_addrs()?
-            .next()
-            .context("the name has no address")?;
+        let address = self.address.to_socket_addrs()?.next().context("the name has no address")?;
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -141,9 +129,8 @@ fn send_batches(
     let mut reachable = true;
     while let Ok(first) = waiting.recv() {
         std::thread::sleep(GATHER);
-        let batch: Vec<_> = std::iter::once(first)
-            .chain(waiting.try_iter().take(BATCH - 1))
-            .collect();
+        let batch: Vec<_> =
+            std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
         let body = serde_json::to_vec(&document(&batch, service)).unwrap_or_default();
         let sent = endpoint.post(&body);
         if let Err(error) = &sent {
@@ -188,12 +175,7 @@ fn span(decision: &Decision) -> Value {
     ];
     attributes.extend(decision.mode.map(|mode| text("penstock.mode", mode.name())));
     attributes.extend(decision.problem.map(|problem| text("error.type", problem)));
-    attributes.extend(
-        decision
-            .upstream
-            .as_ref()
-            .map(|used| text("server.address", &used.server)),
-    );
+    attributes.extend(decision.upstream.as_ref().map(|used| text("server.address", &used.server)));
     attributes.extend(
         decision
             .stages
@@ -240,14 +222,8 @@ mod tests {
             let seen = seen.as_ref().map(|e| (e.address.as_str(), e.path.as_str()));
             assert_eq!(seen, expected, "{url}");
         };
-        check(
-            "http://127.0.0.1:4318/v1/traces",
-            Some(("127.0.0.1:4318", "/v1/traces")),
-        );
-        check(
-            "http://collector/v1/traces",
-            Some(("collector:4318", "/v1/traces")),
-        );
+        check("http://127.0.0.1:4318/v1/traces", Some(("127.0.0.1:4318", "/v1/traces")));
+        check("http://collector/v1/traces", Some(("collector:4318", "/v1/traces")));
         check("http://[::1]:9/x", Some(("[::1]:9", "/x")));
         check("https://collector/v1/traces", None);
         check("collector:4318", None);
@@ -298,14 +274,8 @@ mod tests {
         let body = document(&[record.clone(), record.clone()], "shop").to_string();
         endpoint.post(body.as_bytes()).unwrap();
         let request = request.join().unwrap();
-        assert!(
-            request.starts_with("POST /v1/traces HTTP/1.1\r\n"),
-            "{request}"
-        );
-        assert_eq!(
-            request.matches(&record.trace.span_id.to_string()).count(),
-            2
-        );
+        assert!(request.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{request}");
+        assert_eq!(request.matches(&record.trace.span_id.to_string()).count(), 2);
         assert!(request.contains(r#"{"stringValue":"shop"}"#), "{request}");
     }
 
@@ -313,13 +283,7 @@ mod tests {
     fn a_collector_that_refuses_is_an_error() {
         let (endpoint, request) = collector("503 Service Unavailable");
         let body = document(&[Arc::new(decision())], "shop").to_string();
-        assert!(
-            endpoint
-                .post(body.as_bytes())
-                .unwrap_err()
-                .to_string()
-                .contains("503")
-        );
+        assert!(endpoint.post(body.as_bytes()).unwrap_err().to_string().contains("503"));
         request.join().unwrap();
     }
 }

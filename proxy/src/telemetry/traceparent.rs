@@ -113,12 +113,9 @@ impl Trace {
             _ => None,
         };
         match caller {
-            Some((trace_id, parent, sampled)) => Self {
-                trace_id,
-                span_id: SpanId::random(),
-                parent: Some(parent),
-                sampled,
-            },
+            Some((trace_id, parent, sampled)) => {
+                Self { trace_id, span_id: SpanId::random(), parent: Some(parent), sampled }
+            }
             None => Self::begin(ratio),
         }
     }
@@ -190,10 +187,7 @@ mod tests {
         check(&[&good], Some(true));
         check(&[&format!("00-{TRACE}-{PARENT}-00")], Some(false));
         check(&[&format!("00-{TRACE}-{PARENT}-03")], Some(true));
-        check(
-            &[&format!("cc-{TRACE}-{PARENT}-01-what-comes-later")],
-            Some(true),
-        );
+        check(&[&format!("cc-{TRACE}-{PARENT}-01-what-comes-later")], Some(true));
         check(&[&format!("cc-{TRACE}-{PARENT}-01")], Some(true));
         check(&[], None);
         check(&[""], None);
@@ -213,10 +207,7 @@ mod tests {
     fn our_span_is_the_next_parent() {
         let trace = Trace::from_headers(&headers(&[&format!("00-{TRACE}-{PARENT}-01")]), 0.0);
         assert_ne!(trace.span_id.to_string(), PARENT);
-        assert_eq!(
-            trace.traceparent(),
-            format!("00-{TRACE}-{}-01", trace.span_id)
-        );
+        assert_eq!(trace.traceparent(), format!("00-{TRACE}-{}-01", trace.span_id));
     }
 
     #[test]

@@ -14,10 +14,9 @@ pub fn problem_of(error: &Error) -> Option<Problem> {
             Kind::UpstreamFailed,
             "the application failed, and no other server of it is healthy",
         ),
-        (ErrorSource::Upstream, E::ConnectTimedout | E::TLSHandshakeTimedout) => problem(
-            Kind::UpstreamTimeout,
-            "no connection to the application could be made in time",
-        ),
+        (ErrorSource::Upstream, E::ConnectTimedout | E::TLSHandshakeTimedout) => {
+            problem(Kind::UpstreamTimeout, "no connection to the application could be made in time")
+        }
         (ErrorSource::Upstream, E::ReadTimedout | E::WriteTimedout) => problem(
             Kind::UpstreamTimeout,
             "the application took the request and did not answer in time",
@@ -25,24 +24,15 @@ pub fn problem_of(error: &Error) -> Option<Problem> {
         (
             ErrorSource::Upstream,
             E::ConnectRefused | E::ConnectNoRoute | E::ConnectError | E::SocketError | E::BindError,
-        ) => problem(
-            Kind::UpstreamFailed,
-            "no connection to the application could be made",
-        ),
+        ) => problem(Kind::UpstreamFailed, "no connection to the application could be made"),
         (
             ErrorSource::Upstream,
             E::TLSHandshakeFailure | E::InvalidCert | E::HandshakeError | E::TLSWantX509Lookup,
-        ) => problem(
-            Kind::UpstreamFailed,
-            "the application's TLS handshake failed",
-        ),
+        ) => problem(Kind::UpstreamFailed, "the application's TLS handshake failed"),
         (
             ErrorSource::Upstream,
             E::InvalidHTTPHeader | E::H1Error | E::H2Error | E::InvalidH2 | E::H2Downgrade,
-        ) => problem(
-            Kind::UpstreamFailed,
-            "the application's answer is not valid HTTP",
-        ),
+        ) => problem(Kind::UpstreamFailed, "the application's answer is not valid HTTP"),
         (ErrorSource::Upstream, _) => problem(
             Kind::UpstreamFailed,
             "the application closed the connection before it answered",
@@ -51,18 +41,16 @@ pub fn problem_of(error: &Error) -> Option<Problem> {
             ErrorSource::Downstream,
             E::WriteError | E::WriteTimedout | E::ReadError | E::ConnectionClosed,
         ) => None,
-        (ErrorSource::Downstream, E::ReadTimedout) => problem(
-            Kind::SlowBody,
-            "the body of the request did not arrive in time",
-        ),
+        (ErrorSource::Downstream, E::ReadTimedout) => {
+            problem(Kind::SlowBody, "the body of the request did not arrive in time")
+        }
         (ErrorSource::Downstream, _) => problem(
             Kind::BadRequest,
             "its headers or the framing of its body break the rules of HTTP",
         ),
-        (ErrorSource::Internal | ErrorSource::Unset, _) => problem(
-            Kind::Internal,
-            "passing the request on failed inside the proxy",
-        ),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => {
+            problem(Kind::Internal, "passing the request on failed inside the proxy")
+        }
     }
 }
 

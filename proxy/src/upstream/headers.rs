@@ -35,23 +35,15 @@ pub fn to_upstream(
             .join(&b", "[..]);
         set(request, X_FORWARDED_FOR, &route)?;
     } else {
-        for forged in [
-            "forwarded",
-            "x-real-ip",
-            X_FORWARDED_HOST,
-            X_FORWARDED_PROTO,
-            "x-forwarded-port",
-        ] {
+        for forged in
+            ["forwarded", "x-real-ip", X_FORWARDED_HOST, X_FORWARDED_PROTO, "x-forwarded-port"]
+        {
             request.remove_header(forged);
         }
         set(request, X_FORWARDED_FOR, peer.as_bytes())?;
     }
     if !request.headers.contains_key(X_FORWARDED_PROTO) {
-        set(
-            request,
-            X_FORWARDED_PROTO,
-            if tls { b"https" } else { b"http" },
-        )?;
+        set(request, X_FORWARDED_PROTO, if tls { b"https" } else { b"http" })?;
     }
     if !request.headers.contains_key(X_FORWARDED_HOST) && !decision.host.is_empty() {
         set(request, X_FORWARDED_HOST, decision.host.as_bytes())?;
@@ -121,13 +113,7 @@ mod tests {
         }
         let mut decision = decision();
         decision.client.peer = peer.parse().unwrap();
-        to_upstream(
-            &mut request,
-            &decision,
-            &["10.0.0.0/8".parse().unwrap()],
-            false,
-        )
-        .unwrap();
+        to_upstream(&mut request, &decision, &["10.0.0.0/8".parse().unwrap()], false).unwrap();
         let mut seen: Vec<_> = request
             .headers
             .iter()
@@ -141,10 +127,8 @@ mod tests {
     #[test]
     fn the_application_is_told_who_asked() {
         let check = |lines: &[(&'static str, &str)], peer: &str, expected: &[(&str, &str)]| {
-            let expected: Vec<_> = expected
-                .iter()
-                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-                .collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
             assert_eq!(sent(lines, peer), expected, "{lines:?}");
         };
         let plain = |route| {
@@ -221,10 +205,7 @@ mod tests {
         );
         check(
             200,
-            &[
-                ("connection", "content-length, transfer-encoding"),
-                ("content-length", "3"),
-            ],
+            &[("connection", "content-length, transfer-encoding"), ("content-length", "3")],
             &["content-length"],
         );
         check(

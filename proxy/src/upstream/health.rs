@@ -47,12 +47,7 @@ impl BackgroundService for Prober {
                 .iter()
                 .filter(|member| everyone || !member.is_healthy())
                 .map(|member| {
-                    tokio::spawn(ask(
-                        connector.clone(),
-                        member.clone(),
-                        check.clone(),
-                        policy,
-                    ))
+                    tokio::spawn(ask(connector.clone(), member.clone(), check.clone(), policy))
                 })
                 .collect();
             for probe in probes {
@@ -116,18 +111,13 @@ async fn get(
         session.write_request_header(Box::new(request)).await?;
         session.finish_request_body().await?;
         session.read_response_header().await?;
-        let status = session
-            .response_header()
-            .map_or(0, |head| head.status.as_u16());
+        let status = session.response_header().map_or(0, |head| head.status.as_u16());
         // Not kept: a check shall see whether new connections work.
         session.shutdown().await;
         if (200..300).contains(&status) {
             Ok(())
         } else {
-            Error::e_explain(
-                ErrorType::HTTPStatus(status),
-                format!("GET {path} answered {status}"),
-            )
+            Error::e_explain(ErrorType::HTTPStatus(status), format!("GET {path} answered {status}"))
         }
     };
     asked.await.map_err(|error: Box<Error>| error.to_string())

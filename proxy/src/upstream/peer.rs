@@ -21,11 +21,7 @@ pub fn peer(member: &Member, policy: &UpstreamPolicy, upgrade: bool) -> HttpPeer
     let options = &mut peer.options;
     options.connection_timeout = Some(policy.connect);
     options.total_connection_timeout = Some(policy.connect);
-    options.read_timeout = Some(if upgrade {
-        UPGRADED_SILENCE
-    } else {
-        policy.read
-    });
+    options.read_timeout = Some(if upgrade { UPGRADED_SILENCE } else { policy.read });
     options.write_timeout = Some(policy.write);
     options.idle_timeout = Some(policy.idle);
     options.max_h2_streams = STREAMS_PER_CONNECTION;

@@ -63,10 +63,7 @@ impl Member {
             return;
         }
         self.failures.store(0, Ordering::Relaxed);
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if self.down.swap(false, Ordering::Relaxed) {
             tracing::info!(server = %self.name, address = %self.address, "upstream server is back");
         }
@@ -74,16 +71,8 @@ impl Member {
 
     /// It could not be reached, or answered a probe badly.
     pub fn failed(&self, why: &str) {
-        let failures = self
-            .failures
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1);
-        why.clone_into(
-            &mut self
-                .last_error
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        why.clone_into(&mut self.last_error.lock().unwrap_or_else(PoisonError::into_inner));
         if failures >= FAILURES_TO_DOWN && !self.down.swap(true, Ordering::Relaxed) {
             tracing::warn!(server = %self.name, address = %self.address, why, "upstream server is down");
         }
@@ -94,11 +83,7 @@ impl Member {
             server: self.name.to_string(),
             address: self.address,
             healthy: self.is_healthy(),
-            last_error: self
-                .last_error
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -154,26 +139,18 @@ impl Pool {
         if addresses.is_empty() {
             return;
         }
-        let Some((server, name)) = self
-            .servers
-            .iter()
-            .find(|(known, _)| Arc::ptr_eq(known, server))
+        let Some((server, name)) =
+            self.servers.iter().find(|(known, _)| Arc::ptr_eq(known, server))
         else {
             return;
         };
         let current = self.members.load();
-        let (mine, mut members): (Vec<_>, Vec<_>) = current
-            .iter()
-            .cloned()
-            .partition(|member| Arc::ptr_eq(&member.server, server));
+        let (mine, mut members): (Vec<_>, Vec<_>) =
+            current.iter().cloned().partition(|member| Arc::ptr_eq(&member.server, server));
         let mut addresses = addresses.to_vec();
         addresses.sort_unstable();
         addresses.dedup();
-        if mine
-            .iter()
-            .map(|member| member.address)
-            .eq(addresses.iter().copied())
-        {
+        if mine.iter().map(|member| member.address).eq(addresses.iter().copied()) {
             return;
         }
         members.extend(addresses.into_iter().map(|address| {
@@ -228,11 +205,7 @@ mod tests {
     fn pool(hosts: &[&str]) -> Pool {
         let servers: Vec<_> = hosts
             .iter()
-            .map(|host| Server {
-                scheme: Scheme::Http,
-                host: (*host).into(),
-                port: 80,
-            })
+            .map(|host| Server { scheme: Scheme::Http, host: (*host).into(), port: 80 })
             .collect();
         let gauges = IntGaugeVec::new(prometheus::Opts::new("healthy", "test"), &["server"]);
         Pool::new(&servers, gauges.unwrap())
@@ -241,20 +214,14 @@ mod tests {
     fn picks(pool: &Pool, not: Option<&str>, times: usize) -> Vec<String> {
         let not = not.map(|ip| SocketAddr::new(ip.parse().unwrap(), 80));
         (0..times)
-            .map(|_| {
-                pool.pick(not)
-                    .map_or("none".into(), |member| member.address.ip().to_string())
-            })
+            .map(|_| pool.pick(not).map_or("none".into(), |member| member.address.ip().to_string()))
             .collect()
     }
 
     #[test]
     fn healthy_servers_take_turns() {
         let pool = pool(&["1.1.1.1", "2.2.2.2", "3.3.3.3"]);
-        assert_eq!(
-            picks(&pool, None, 4),
-            ["1.1.1.1", "2.2.2.2", "3.3.3.3", "1.1.1.1"]
-        );
+        assert_eq!(picks(&pool, None, 4), ["1.1.1.1", "2.2.2.2", "3.3.3.3", "1.1.1.1"]);
         let second = pool.members()[1].clone();
         second.failed("refused");
         assert!(second.is_healthy(), "one failure is not enough");
@@ -316,18 +283,11 @@ mod tests {
         // A new answer keeps what is known; an empty one changes nothing.
         pool.resolved(&shop, &[at("2.2.2.2"), at("4.4.4.4")]);
         pool.resolved(&shop, &[]);
-        let status: Vec<_> = pool
-            .status()
-            .into_iter()
-            .map(|m| (m.address.ip().to_string(), m.healthy))
-            .collect();
+        let status: Vec<_> =
+            pool.status().into_iter().map(|m| (m.address.ip().to_string(), m.healthy)).collect();
         assert_eq!(
             status,
-            [
-                ("1.1.1.1".into(), true),
-                ("2.2.2.2".into(), false),
-                ("4.4.4.4".into(), true)
-            ]
+            [("1.1.1.1".into(), true), ("2.2.2.2".into(), false), ("4.4.4.4".into(), true)]
         );
     }
 }

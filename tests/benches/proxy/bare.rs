@@ -37,9 +37,7 @@ impl ProxyHttp for Bare {
         }
         let head = Box::new(self.head.clone());
         session.write_response_header(head, false).await?;
-        session
-            .write_response_body(Some(self.body.clone()), true)
-            .await?;
+        session.write_response_body(Some(self.body.clone()), true).await?;
         Ok(true)
     }
 
@@ -72,11 +70,7 @@ pub fn serve(address: SocketAddr, work: Work) -> anyhow::Result<()> {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let bare = Bare {
-        head,
-        body: Bytes::from(vec![b'x'; size]),
-        upstream,
-    };
+    let bare = Bare { head, body: Bytes::from(vec![b'x'; size]), upstream };
     let mut service = http_proxy_service(&server.configuration, bare);
     service.add_tcp(&address.to_string());
     server.add_service(service);

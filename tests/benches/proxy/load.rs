@@ -77,12 +77,7 @@ pub fn round(
     let figures: Vec<f64> = text
         .lines()
         .find_map(|line| line.strip_prefix("round "))
-        .with_context(|| {
-            format!(
-                "wrk said: {text}{}",
-                String::from_utf8_lossy(&output.stderr)
-            )
-        })?
+        .with_context(|| format!("wrk said: {text}{}", String::from_utf8_lossy(&output.stderr)))?
         .split(' ')
         .map(str::parse)
         .collect::<Result<_, _>>()?;
@@ -92,12 +87,7 @@ pub fn round(
     if errors > 0.0 || requests < 1.0 {
         bail!("{errors} of {requests} requests failed: {text}");
     }
-    Ok(Round {
-        per_second: requests / (micros / 1e6),
-        cpu_micros: cpu as f64 / requests,
-        p50,
-        p99,
-    })
+    Ok(Round { per_second: requests / (micros / 1e6), cpu_micros: cpu as f64 / requests, p50, p99 })
 }
 
 /// The median of each figure.

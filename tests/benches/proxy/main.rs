@@ -112,18 +112,11 @@ fn bench() -> anyhow::Result<()> {
         round(contender.server, contender.script, MANY, 1)?;
     }
     for number in 1..=rounds {
-        eprintln!(
-            "round {number} of {rounds}, {} contenders",
-            contenders.len()
-        );
+        eprintln!("round {number} of {rounds}, {} contenders", contenders.len());
         for contender in &mut contenders {
             let (server, script) = (contender.server, contender.script);
-            contender
-                .saturated
-                .push(round(server, script, MANY, seconds)?);
-            contender
-                .alone
-                .push(round(server, script, 1, seconds.div_ceil(2))?);
+            contender.saturated.push(round(server, script, MANY, seconds)?);
+            contender.alone.push(round(server, script, 1, seconds.div_ceil(2))?);
         }
     }
     print(&contenders, rounds, seconds, bytes, workload.products);
@@ -167,10 +160,7 @@ fn number(variable: &str, default: u64) -> anyhow::Result<u64> {
 fn own(args: &[&str]) -> anyhow::Result<Process> {
     let address = free_address();
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(
-        args.iter()
-            .map(|arg| arg.replace("{}", &address.to_string())),
-    );
+    command.args(args.iter().map(|arg| arg.replace("{}", &address.to_string())));
     Process::start(command, address, address, "/")
 }
 

@@ -55,11 +55,7 @@ impl Process {
         let parent = self.child.id();
         let mut ticks = 0;
         for entry in std::fs::read_dir("/proc")? {
-            let Some(pid) = entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             let Some(stat) = Stat::of(pid) else { continue };
@@ -97,24 +93,15 @@ impl Stat {
         let (_, rest) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-        Some(Self {
-            parent: number(1)? as u32,
-            ticks: number(11)? + number(12)?,
-        })
+        Some(Self { parent: number(1)? as u32, ticks: number(11)? + number(12)? })
     }
 }
 
 /// GET: status and length of the body; `None` when there is no answer.
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, usize)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .ok()?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"
-    )
-    .ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 /// The largest file of a part of the index in force.
 fn largest(folder: &Path) -> PathBuf {
-    let files = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files
         .filter(|path| path.is_file())
         .max_by_key(|path| path.metadata().unwrap().len())
@@ -21,11 +19,7 @@ fn largest(folder: &Path) -> PathBuf {
 
 fn flip_a_byte(path: &Path) {
     let length = path.metadata().unwrap().len();
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     file.seek(SeekFrom::Start(length / 2)).unwrap();
     let mut byte = [0];
     std::io::Read::read_exact(&mut file, &mut byte).unwrap();
@@ -47,10 +41,7 @@ async fn name_of_a_product(penstock: &Penstock) -> (String, String) {
 #[tokio::test]
 async fn without_its_vectors_search_is_by_words_and_says_so() {
     for (how, damage) in [
-        (
-            "deleted",
-            (|path| fs::remove_file(path).unwrap()) as fn(&Path),
-        ),
+        ("deleted", (|path| fs::remove_file(path).unwrap()) as fn(&Path)),
         ("corrupt", flip_a_byte),
         ("truncated", truncate),
         ("empty", |path| fs::write(path, b"").unwrap()),
@@ -66,15 +57,10 @@ async fn without_its_vectors_search_is_by_words_and_says_so() {
         assert!(!items.is_empty(), "{how}");
         let status = penstock.status().await;
         assert!(status.to_string().contains("vectors"), "{how}: {status:#}");
-        assert!(
-            status.to_string().contains("keyword_only"),
-            "{how}: {status:#}"
-        );
+        assert!(status.to_string().contains("keyword_only"), "{how}: {status:#}");
         // What needs no vectors is as before; what needs them still answers.
         penstock.items("/recommend/u").await;
-        let similar = penstock
-            .items(&format!("/similar/{}", urlencode(&id)))
-            .await;
+        let similar = penstock.items(&format!("/similar/{}", urlencode(&id))).await;
         assert!(!similar.is_empty(), "{how}");
     }
 }
@@ -131,12 +117,7 @@ async fn without_an_index_what_is_popular_is_answered() {
 async fn an_empty_catalogue_runs() {
     let penstock = Penstock::over(Shop::empty()).start().await;
     penstock.get("/health").await.expect(200);
-    for target in [
-        "/search?q=mug",
-        "/recommend/u",
-        "/popular",
-        "/popular?category=x",
-    ] {
+    for target in ["/search?q=mug", "/recommend/u", "/popular", "/popular?category=x"] {
         assert!(penstock.items(target).await.is_empty(), "{target}");
     }
     penstock.get("/products/p").await.expect(404).problem();
@@ -163,23 +144,12 @@ async fn a_new_index_is_taken_while_serving() {
     for round in 0..2 {
         traffic.wait_for(20).await;
         let shop = std::sync::Arc::clone(&penstock.shop);
-        tokio::task::spawn_blocking(move || shop.index())
-            .await
-            .unwrap();
+        tokio::task::spawn_blocking(move || shop.index()).await.unwrap();
         let version = penstock.shop.current_index();
         let version = version.file_name().unwrap().to_str().unwrap().to_owned();
-        until(
-            "the new index is in force",
-            Duration::from_secs(30),
-            async || {
-                penstock
-                    .status()
-                    .await
-                    .to_string()
-                    .contains(&version)
-                    .then_some(())
-            },
-        )
+        until("the new index is in force", Duration::from_secs(30), async || {
+            penstock.status().await.to_string().contains(&version).then_some(())
+        })
         .await;
         let reply = penstock.get("/search?q=a").await.expect(200);
         assert_eq!(reply.header("x-penstock-mode"), "full", "round {round}");
@@ -204,14 +174,10 @@ async fn products_imported_while_serving_are_found_after_the_next_index() {
     })
     .await
     .unwrap();
-    until(
-        "the new product is found",
-        Duration::from_secs(30),
-        async || {
-            let items = penstock.items("/search?q=zyzzyva").await;
-            ids(&items).contains(&"zyz-1").then_some(())
-        },
-    )
+    until("the new product is found", Duration::from_secs(30), async || {
+        let items = penstock.items("/search?q=zyzzyva").await;
+        ids(&items).contains(&"zyz-1").then_some(())
+    })
     .await;
     penstock.get("/products/zyz-1").await.expect(200);
     traffic.stop().await;
@@ -231,14 +197,10 @@ async fn a_corrupt_new_index_leaves_the_old_one_in_force() {
     }
     let temporary = penstock.shop.write("indexes/CURRENT.new", NAME);
     fs::rename(temporary, penstock.shop.indexes().join("CURRENT")).unwrap();
-    let status = until(
-        "the refusal is shown",
-        Duration::from_secs(30),
-        async || {
-            let status = penstock.status().await;
-            status.to_string().contains(NAME).then_some(status)
-        },
-    )
+    let status = until("the refusal is shown", Duration::from_secs(30), async || {
+        let status = penstock.status().await;
+        status.to_string().contains(NAME).then_some(status)
+    })
     .await;
     let samples = traffic.stop().await;
     let first = samples[0].reply.clone().items();

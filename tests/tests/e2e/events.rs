@@ -27,11 +27,7 @@ async fn single_events_and_arrays_are_accepted() {
         let reply = penstock.post("/events", &body).await;
         let reply = reply.expect(202);
         for id in ids {
-            assert!(
-                reply.json().to_string().contains(&format!("{id:?}")),
-                "{}",
-                reply.describe()
-            );
+            assert!(reply.json().to_string().contains(&format!("{id:?}")), "{}", reply.describe());
             assert_eq!(stored(&penstock, id), 1, "{id}");
         }
     }
@@ -50,11 +46,7 @@ async fn an_event_without_an_id_gets_one() {
 #[tokio::test]
 async fn the_same_id_counts_once() {
     let penstock = Penstock::over(Shop::empty()).start().await;
-    for body in [
-        event("same"),
-        event("same"),
-        json!([event("same"), event("same")]),
-    ] {
+    for body in [event("same"), event("same"), json!([event("same"), event("same")])] {
         penstock.post("/events", &body).await.expect(202);
     }
     assert_eq!(stored(&penstock, "same"), 1);
@@ -99,11 +91,7 @@ async fn bad_events_are_refused_whole_with_a_sentence() {
         with("timestamp", json!("2026-13-45T99:00:00Z")),
     ] {
         let reply = penstock.post("/events", &body).await;
-        assert!(
-            (400..500).contains(&reply.status),
-            "{body}: {}",
-            reply.describe()
-        );
+        assert!((400..500).contains(&reply.status), "{body}: {}", reply.describe());
         reply.problem();
     }
     assert_eq!(penstock.shop.count("SELECT count(*) FROM events"), 0);
@@ -133,23 +121,11 @@ async fn bodies_that_are_no_json_are_refused() {
         }
     }
     let deep = "[".repeat(100_000);
-    let request = penstock
-        .request("POST", "/events")
-        .header("content-type", "application/json");
-    penstock
-        .send(request.body(deep))
-        .await
-        .expect(400)
-        .problem();
+    let request = penstock.request("POST", "/events").header("content-type", "application/json");
+    penstock.send(request.body(deep)).await.expect(400).problem();
     let bytes: Vec<u8> = b"{\"user_id\": \"\xff\xfe\"}".to_vec();
-    let request = penstock
-        .request("POST", "/events")
-        .header("content-type", "application/json");
-    penstock
-        .send(request.body(bytes))
-        .await
-        .expect(400)
-        .problem();
+    let request = penstock.request("POST", "/events").header("content-type", "application/json");
+    penstock.send(request.body(bytes)).await.expect(400).problem();
 }
 
 #[tokio::test]
@@ -166,10 +142,7 @@ async fn a_body_too_large_is_413_and_the_proxy_goes_on() {
     connection.send(head).await;
     let reply = connection.reply().await.unwrap();
     assert_eq!(reply.status, 413, "{}", reply.text());
-    assert_eq!(
-        reply.header("content-type"),
-        Some("application/problem+json")
-    );
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
     // Without a length it is found out on the way.
     let mut connection = penstock.raw().await;
     connection

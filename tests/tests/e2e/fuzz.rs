@@ -11,9 +11,7 @@ const SEED: u64 = 0x70_65_6e_73_74_6f_63_6b;
 const CLIENTS: u64 = 8;
 const REQUESTS_PER_CLIENT: usize = 400;
 
-const METHODS: [&str; 9] = [
-    "GET", "GET", "GET", "POST", "HEAD", "PUT", "OPTIONS", "TRACE", "get",
-];
+const METHODS: [&str; 9] = ["GET", "GET", "GET", "POST", "HEAD", "PUT", "OPTIONS", "TRACE", "get"];
 const PATHS: [&str; 16] = [
     "/search",
     "/search/explain",
@@ -126,15 +124,7 @@ fn request(random: &mut ChaCha8Rng) -> Vec<u8> {
         text.push('=');
         text += &pick(random, &VALUES).replace(' ', "+");
     }
-    text += pick(
-        random,
-        &[
-            " HTTP/1.1\r\n",
-            " HTTP/1.1\r\n",
-            " HTTP/1.1\r\n",
-            " HTTP/1.0\r\n",
-        ],
-    );
+    text += pick(random, &[" HTTP/1.1\r\n", " HTTP/1.1\r\n", " HTTP/1.1\r\n", " HTTP/1.0\r\n"]);
     if random.random_bool(0.9) {
         text += "Host: s\r\n";
     }
@@ -142,10 +132,8 @@ fn request(random: &mut ChaCha8Rng) -> Vec<u8> {
     match random.random_range(0..4) {
         0 => text += &format!("Content-Length: {}\r\n", body.len()),
         1 if !body.is_empty() => {
-            text += &format!(
-                "Content-Type: application/json\r\nContent-Length: {}\r\n",
-                body.len()
-            );
+            text +=
+                &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
         }
         _ => {}
     }
@@ -200,10 +188,7 @@ async fn random_requests_are_never_a_500() {
         });
     }
     let answered: usize = clients.join_all().await.into_iter().sum();
-    println!(
-        "{answered} of {} got an answer",
-        CLIENTS as usize * REQUESTS_PER_CLIENT
-    );
+    println!("{answered} of {} got an answer", CLIENTS as usize * REQUESTS_PER_CLIENT);
     assert!(answered > CLIENTS as usize * REQUESTS_PER_CLIENT / 4);
     penstock.items("/popular").await;
     penstock.ops("/readyz").await.expect(200);

@@ -58,10 +58,7 @@ async fn silent_applications_are_silent_and_dropped_ones_gone() {
 #[tokio::test]
 async fn http2_applications_speak_http2() {
     let upstream = Upstream::h2c().await;
-    let http = reqwest::Client::builder()
-        .http2_prior_knowledge()
-        .build()
-        .unwrap();
+    let http = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let url = format!("http://{}/page?x=1", upstream.address);
     let answer = http.post(url).body("hello").send().await.unwrap();
     let received: serde_json::Value = answer.json().await.unwrap();

@@ -37,14 +37,8 @@ fn events(count: usize) -> String {
     let mut csv = EVENTS_HEADER.to_owned();
     for n in 0..count {
         let second = n % 60;
-        writeln!(
-            csv,
-            "u{},p{},view,2026-11-01T10:{:02}:{second:02}Z",
-            n % 50,
-            n % 40,
-            n / 60 % 60
-        )
-        .unwrap();
+        writeln!(csv, "u{},p{},view,2026-11-01T10:{:02}:{second:02}Z", n % 50, n % 40, n / 60 % 60)
+            .unwrap();
     }
     csv
 }
@@ -82,10 +76,7 @@ async fn csv_and_json_lines_plain_and_gzip() {
 }
 
 fn gzip(path: &Path) -> PathBuf {
-    let done = Command::new("gzip")
-        .arg(path)
-        .status()
-        .expect("gzip is on every Debian");
+    let done = Command::new("gzip").arg(path).status().expect("gzip is on every Debian");
     assert!(done.success());
     path.with_added_extension("gz")
 }
@@ -101,18 +92,12 @@ fn parquet(path: &Path) {
     for texts in [["p1", "p2", "p7"], ["a", "b", "first lamp 7"]] {
         let mut column = rows.next_column().unwrap().unwrap();
         let texts = texts.map(ByteArray::from);
-        column
-            .typed::<ByteArrayType>()
-            .write_batch(&texts, None, None)
-            .unwrap();
+        column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
         column.close().unwrap();
     }
     let mut column = rows.next_column().unwrap().unwrap();
     let (prices, present) = ([1.5, 2.5], [1, 0, 1]);
-    column
-        .typed::<DoubleType>()
-        .write_batch(&prices, Some(&present), None)
-        .unwrap();
+    column.typed::<DoubleType>().write_batch(&prices, Some(&present), None).unwrap();
     column.close().unwrap();
     rows.close().unwrap();
     writer.close().unwrap();
@@ -128,10 +113,7 @@ async fn parquet_with_its_own_column_names() {
     assert_eq!(products_stored(&shop), 3);
     let penstock = Penstock::over(shop).start().await;
     let product = penstock.get("/products/p7").await.expect(200).json();
-    assert_eq!(
-        (&product["name"], &product["price"]),
-        (&"first lamp 7".into(), &2.5.into())
-    );
+    assert_eq!((&product["name"], &product["price"]), (&"first lamp 7".into(), &2.5.into()));
     let product = penstock.get("/products/p2").await.expect(200).json();
     assert!(product["price"].is_null(), "{product}");
 }
@@ -166,30 +148,19 @@ async fn bad_rows_are_reported_and_skipped_up_to_the_budget() {
     }
     let shop = Shop::empty();
     let file = shop.write("in/products.csv", &csv);
-    let within = shop
-        .control(&["import", "--products", text(&file), "--max-errors", "10"])
-        .ok()
-        .text();
+    let within =
+        shop.control(&["import", "--products", text(&file), "--max-errors", "10"]).ok().text();
     assert_eq!(products_stored(&shop), 50);
     for line in ["52", "53", "54", "55"] {
-        assert!(
-            within.contains(&format!("products.csv, line {line}")),
-            "line {line}:\n{within}"
-        );
+        assert!(within.contains(&format!("products.csv, line {line}")), "line {line}:\n{within}");
     }
     // One more than the budget, and nothing of the file is there.
     let shop = Shop::empty();
     let file = shop.write("in/products.csv", &csv);
-    let beyond = shop
-        .control(&["import", "--products", text(&file), "--max-errors", "3"])
-        .refused()
-        .text();
+    let beyond =
+        shop.control(&["import", "--products", text(&file), "--max-errors", "3"]).refused().text();
     assert!(beyond.contains("products.csv"), "{beyond}");
-    let stored = if shop.store().exists() {
-        products_stored(&shop)
-    } else {
-        0
-    };
+    let stored = if shop.store().exists() { products_stored(&shop) } else { 0 };
     assert_eq!(stored, 0);
 }
 
@@ -200,26 +171,17 @@ async fn files_that_are_none_are_refused_and_change_nothing() {
         ("empty.csv", Vec::new()),
         ("no-columns.csv", b"a,b,c\n1,2,3\n".to_vec()),
         ("bytes.csv", (0..=255).cycle().take(5_000).collect()),
-        (
-            "broken.csv.gz",
-            b"\x1f\x8b\x08\x00 and then no more".to_vec(),
-        ),
+        ("broken.csv.gz", b"\x1f\x8b\x08\x00 and then no more".to_vec()),
         ("broken.parquet", b"PAR1 is how it starts".to_vec()),
         ("products.xlsx", b"PK".to_vec()),
     ];
     for (name, content) in rows {
         let file = shop.write(&format!("in/{name}"), content);
-        let said = shop
-            .control(&["import", "--products", text(&file)])
-            .refused()
-            .text();
+        let said = shop.control(&["import", "--products", text(&file)]).refused().text();
         assert!(said.contains(name), "{name}: {said}");
         assert_eq!(products_stored(&shop), 30, "{name}");
     }
-    let said = shop
-        .control(&["import", "--products", "/no/such/file.csv"])
-        .refused()
-        .text();
+    let said = shop.control(&["import", "--products", "/no/such/file.csv"]).refused().text();
     assert!(said.contains("/no/such/file.csv"), "{said}");
 }
 
@@ -228,13 +190,7 @@ async fn an_import_that_is_killed_leaves_the_old_catalogue() {
     let old = Shop::imported(&products("first", 200), &events(500));
     let large = old.write("in/products.csv", products("second", 20_000));
     let many = old.write("in/events.csv", events(60_000));
-    let args = [
-        "import",
-        "--products",
-        text(&large),
-        "--events",
-        text(&many),
-    ];
+    let args = ["import", "--products", text(&large), "--events", text(&many)];
     // How long a whole one takes decides where the kills fall: everywhere, its end included.
     let started = clock::now();
     drop(old.copy().control(&args).ok());
@@ -249,9 +205,7 @@ async fn an_import_that_is_killed_leaves_the_old_catalogue() {
         import.kill().unwrap();
         import.wait().unwrap();
         let named = |word: &str| {
-            shop.count(&format!(
-                "SELECT count(*) FROM products WHERE name LIKE '{word}%'"
-            ))
+            shop.count(&format!("SELECT count(*) FROM products WHERE name LIKE '{word}%'"))
         };
         let (first, second) = (named("first"), named("second"));
         let faults = "SELECT count(*) FROM pragma_quick_check WHERE quick_check <> 'ok'";

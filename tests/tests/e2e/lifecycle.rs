@@ -15,22 +15,16 @@ async fn sigterm_lets_what_is_under_way_finish() {
         .await;
     let slow = tokio::spawn(penstock.request("GET", "/sleep/2500").send());
     let streaming = tokio::spawn(async move { slow.await.unwrap().unwrap().status() });
-    until(
-        "the slow request is under way",
-        Duration::from_secs(10),
-        async || (!upstream.requests().is_empty()).then_some(()),
-    )
+    until("the slow request is under way", Duration::from_secs(10), async || {
+        (!upstream.requests().is_empty()).then_some(())
+    })
     .await;
     penstock.signal("TERM");
     let ops = format!("http://{}/readyz", penstock.ops);
-    until(
-        "not ready while draining",
-        Duration::from_secs(2),
-        async || {
-            let answer = reqwest::get(&ops).await.ok()?;
-            (answer.status() == 503).then_some(())
-        },
-    )
+    until("not ready while draining", Duration::from_secs(2), async || {
+        let answer = reqwest::get(&ops).await.ok()?;
+        (answer.status() == 503).then_some(())
+    })
     .await;
     assert_eq!(streaming.await.unwrap(), 200);
     let status = penstock.exit().await;
@@ -39,27 +33,16 @@ async fn sigterm_lets_what_is_under_way_finish() {
 
 #[tokio::test]
 async fn sigterm_without_work_ends_soon() {
-    let mut penstock = Penstock::over(Shop::empty())
-        .env("PENSTOCK_DRAIN_SECONDS", 2)
-        .start()
-        .await;
+    let mut penstock = Penstock::over(Shop::empty()).env("PENSTOCK_DRAIN_SECONDS", 2).start().await;
     // A connection that is kept open is no work.
     let mut idle = penstock.raw().await;
-    idle.send("GET /health HTTP/1.1\r\nHost: s\r\n\r\n")
-        .await
-        .reply()
-        .await
-        .unwrap();
+    idle.send("GET /health HTTP/1.1\r\nHost: s\r\n\r\n").await.reply().await.unwrap();
     let asked = penstock_config::clock::now();
     penstock.signal("TERM");
     let status = penstock.exit().await;
     println!("gone after {:?}", asked.elapsed());
     assert!(status.success(), "{status}");
-    assert!(
-        asked.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        asked.elapsed()
-    );
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,9 +79,7 @@ async fn the_binary_is_replaced_without_a_dropped_request() {
 #[tokio::test]
 async fn a_second_instance_on_the_same_port_is_a_clear_error() {
     let first = Penstock::over(Shop::empty()).start().await;
-    let mut second = Penstock::over(Shop::empty())
-        .env("PENSTOCK_LISTEN", first.address)
-        .spawn();
+    let mut second = Penstock::over(Shop::empty()).env("PENSTOCK_LISTEN", first.address).spawn();
     let status = second.exit().await;
     assert!(status.code().is_some_and(|code| code != 0), "{status}");
     let logs = second.logs();
@@ -119,10 +100,7 @@ async fn all_problems_of_the_settings_are_listed_at_once() {
     let ran = run_with(
         "penstock",
         &["run", "--config", text(&config)],
-        &[
-            ("PENSTOCK_UPSTREAM", "gopher://x"),
-            ("PENSTOCK_TRUSTED_PROXIES", "everybody"),
-        ],
+        &[("PENSTOCK_UPSTREAM", "gopher://x"), ("PENSTOCK_TRUSTED_PROXIES", "everybody")],
     )
     .refused();
     let said = ran.text();
@@ -138,9 +116,5 @@ async fn all_problems_of_the_settings_are_listed_at_once() {
         assert!(said.contains(problem), "{problem} is missing:\n{said}");
     }
     let missing = run_with("penstock", &["run", "--config", "no/such.toml"], &[]).refused();
-    assert!(
-        missing.text().contains("no/such.toml"),
-        "{}",
-        missing.text()
-    );
+    assert!(missing.text().contains("no/such.toml"), "{}", missing.text());
 }

@@ -7,9 +7,7 @@ use std::time::Duration;
 fn assert_prometheus(text: &str) {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':')
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
     };
     assert!(text.ends_with('\n'));
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -20,10 +18,7 @@ fn assert_prometheus(text: &str) {
             match kind {
                 Some("HELP") => assert!(rest.is_some_and(|help| !help.is_empty()), "{line}"),
                 Some("TYPE") => assert!(
-                    matches!(
-                        rest,
-                        Some("counter" | "gauge" | "histogram" | "summary" | "untyped")
-                    ),
+                    matches!(rest, Some("counter" | "gauge" | "histogram" | "summary" | "untyped")),
                     "{line}"
                 ),
                 _ => panic!("{line}"),
@@ -75,19 +70,12 @@ async fn status_says_what_runs() {
     let penstock = Penstock::demo().await;
     let status = penstock.status().await;
     let text = status.to_string();
-    let version = penstock
-        .get("/popular")
-        .await
-        .header("x-policy-version")
-        .to_owned();
+    let version = penstock.get("/popular").await.header("x-policy-version").to_owned();
     assert!(text.contains(&version), "{status:#}");
     let index = penstock.shop.current_index();
     let index = index.file_name().unwrap().to_str().unwrap();
     assert!(text.contains(index), "{status:#}");
-    assert!(
-        text.contains(&penstock_tests::shop::DEMO_PRODUCTS.to_string()),
-        "{status:#}"
-    );
+    assert!(text.contains(&penstock_tests::shop::DEMO_PRODUCTS.to_string()), "{status:#}");
 }
 
 #[tokio::test]
@@ -102,17 +90,10 @@ async fn a_decision_can_be_fetched_by_its_trace_id() {
     })
     .await;
     let text = decision.to_string();
-    for part in [
-        trace,
-        reply.header("x-policy-version"),
-        reply.header("x-penstock-mode"),
-    ] {
+    for part in [trace, reply.header("x-policy-version"), reply.header("x-penstock-mode")] {
         assert!(text.contains(part), "{part} in {decision:#}");
     }
-    penstock
-        .ops("/decisions/00000000000000000000000000000001")
-        .await
-        .expect(404);
+    penstock.ops("/decisions/00000000000000000000000000000001").await.expect(404);
 }
 
 #[tokio::test]
@@ -132,9 +113,6 @@ async fn every_request_leaves_one_line_of_json_in_the_access_log() {
         .await;
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         let text = line.to_string();
-        assert!(
-            text.contains(&status.to_string()) && text.contains(path),
-            "{line:#}"
-        );
+        assert!(text.contains(&status.to_string()) && text.contains(path), "{line:#}");
     }
 }

@@ -53,23 +53,14 @@ async fn a_body_arrives_while_it_is_still_being_sent() {
     // The echo of the first piece is back before the second is sent.
     let (head, first) = tokio::time::timeout(Duration::from_secs(10), async {
         let head = connection.head_reply().await.unwrap();
-        (
-            head,
-            connection
-                .read_exactly("5\r\nfirst\r\n".len())
-                .await
-                .unwrap(),
-        )
+        (head, connection.read_exactly("5\r\nfirst\r\n".len()).await.unwrap())
     })
     .await
     .expect("the first piece comes back at once");
     assert_eq!(head.status, 200);
     assert_eq!(first, b"5\r\nfirst\r\n");
     connection.send("6\r\nsecond\r\n0\r\n\r\n").await;
-    let rest = connection
-        .read_exactly("6\r\nsecond\r\n0\r\n\r\n".len())
-        .await
-        .unwrap();
+    let rest = connection.read_exactly("6\r\nsecond\r\n0\r\n\r\n".len()).await.unwrap();
     assert_eq!(rest, b"6\r\nsecond\r\n0\r\n\r\n");
 }
 
@@ -102,10 +93,7 @@ async fn large_bodies_pass_without_being_held() {
     penstock.get("/warm").await.expect(200);
     let before = penstock.memory_kib("VmHWM");
     let body = vec![b'x'; SIZE];
-    let reply = penstock
-        .send(penstock.request("POST", "/upload").body(body))
-        .await
-        .expect(200);
+    let reply = penstock.send(penstock.request("POST", "/upload").body(body)).await.expect(200);
     assert_eq!(reply.json()["body_bytes"], SIZE);
     let reply = penstock.get(&format!("/bytes/{SIZE}")).await.expect(200);
     assert_eq!(reply.body.len(), SIZE);
@@ -154,20 +142,10 @@ async fn an_upgrade_does_not_open_the_engines_paths() {
 #[tokio::test]
 async fn clients_may_speak_http2() {
     let upstream = Upstream::http1().await;
-    let penstock = Penstock::over(Shop::demo())
-        .upstream(&[upstream.address])
-        .start()
-        .await;
-    let http = reqwest::Client::builder()
-        .http2_prior_knowledge()
-        .build()
-        .unwrap();
+    let penstock = Penstock::over(Shop::demo()).upstream(&[upstream.address]).start().await;
+    let http = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let calls = (0..20).map(|n| {
-        let target = if n % 2 == 0 {
-            "/popular".to_owned()
-        } else {
-            format!("/page/{n}")
-        };
+        let target = if n % 2 == 0 { "/popular".to_owned() } else { format!("/page/{n}") };
         http.get(penstock.url(&target)).send()
     });
     for answer in futures_util::future::join_all(calls).await {
@@ -176,12 +154,7 @@ async fn clients_may_speak_http2() {
         assert_eq!(answer.status(), 200);
     }
     let body = vec![b'y'; 300_000];
-    let answer = http
-        .post(penstock.url("/upload"))
-        .body(body)
-        .send()
-        .await
-        .unwrap();
+    let answer = http.post(penstock.url("/upload")).body(body).send().await.unwrap();
     let received: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(received["body_bytes"], 300_000);
     let answer = http.get(penstock.url("/search?q=")).send().await.unwrap();
@@ -196,11 +169,7 @@ async fn connections_to_the_application_are_kept() {
         penstock.get(&format!("/page/{n}")).await.expect(200);
     }
     assert_eq!(upstream.requests().len(), 50);
-    assert!(
-        upstream.connections() <= 4,
-        "{} connections",
-        upstream.connections()
-    );
+    assert!(upstream.connections() <= 4, "{} connections", upstream.connections());
 }
 
 #[tokio::test]
@@ -218,11 +187,7 @@ async fn a_trace_goes_on_through_the_proxy() {
     let seen = upstream.requests().pop().unwrap();
     let forwarded = seen.all("traceparent").concat();
     let parts: Vec<&str> = forwarded.split('-').collect();
-    assert_eq!(
-        (parts.len(), parts[0], parts[1], parts[3]),
-        (4, "00", trace, "01"),
-        "{forwarded}"
-    );
+    assert_eq!((parts.len(), parts[0], parts[1], parts[3]), (4, "00", trace, "01"), "{forwarded}");
     assert_ne!(parts[2], parent, "the proxy is a span of its own");
     assert_eq!(seen.all("tracestate"), ["vendor=1"]);
     // What is no trace gets a new one; two requests never share it.
@@ -239,16 +204,10 @@ async fn a_trace_goes_on_through_the_proxy() {
         let request = penstock.request("GET", "/page").header("traceparent", bad);
         let reply = penstock.send(request).await.expect(200);
         let fresh = reply.header("x-trace-id").to_owned();
-        assert!(
-            fresh.len() == 32 && fresh.to_lowercase() != trace,
-            "{bad}: {fresh}"
-        );
+        assert!(fresh.len() == 32 && fresh.to_lowercase() != trace, "{bad}: {fresh}");
         let seen = upstream.requests().pop().unwrap();
         assert_eq!(seen.all("traceparent").len(), 1, "{bad}");
-        assert!(
-            seen.all("traceparent")[0].contains(&fresh),
-            "{bad}: {seen:?}"
-        );
+        assert!(seen.all("traceparent")[0].contains(&fresh), "{bad}: {seen:?}");
         assert!(traces.insert(fresh), "{bad}");
     }
 }
@@ -275,13 +234,8 @@ async fn the_application_learns_who_asked() {
         .env("PENSTOCK_TRUSTED_PROXIES", "127.0.0.0/8")
         .start()
         .await;
-    let told = penstock
-        .request("GET", "/page")
-        .header("x-forwarded-for", "203.0.113.7");
+    let told = penstock.request("GET", "/page").header("x-forwarded-for", "203.0.113.7");
     penstock.send(told).await.expect(200);
     let seen = upstream.requests().pop().unwrap();
-    assert_eq!(
-        seen.all("x-forwarded-for").join(", "),
-        "203.0.113.7, 127.0.0.1"
-    );
+    assert_eq!(seen.all("x-forwarded-for").join(", "), "203.0.113.7, 127.0.0.1");
 }

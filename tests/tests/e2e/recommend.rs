@@ -10,10 +10,7 @@ use std::collections::BTreeMap;
 fn by_department(products: &[Item]) -> Vec<(&str, Vec<&Item>)> {
     let mut departments: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
     for product in products {
-        departments
-            .entry(product.department())
-            .or_default()
-            .push(product);
+        departments.entry(product.department()).or_default().push(product);
     }
     let mut departments: Vec<_> = departments.into_iter().collect();
     departments.sort_by_key(|(_, products)| std::cmp::Reverse(products.len()));
@@ -40,10 +37,7 @@ async fn an_unknown_user_gets_what_is_popular() {
     assert_eq!(ids(&cold), ids(&other));
     // The order is the ranking formula's: with nothing but popularity in it, that of /popular.
     let penstock = Penstock::over(Shop::demo())
-        .policy(
-            "ranking.toml",
-            "[weights]\nsearch = 0\ncf = 0\nfreshness = 0\n",
-        )
+        .policy("ranking.toml", "[weights]\nsearch = 0\ncf = 0\nfreshness = 0\n")
         .start()
         .await;
     let cold = penstock.items("/recommend/never-seen").await;
@@ -54,9 +48,7 @@ async fn an_unknown_user_gets_what_is_popular() {
 async fn an_unknown_category_is_an_empty_answer() {
     let penstock = Penstock::demo().await;
     for path in ["/recommend/u?", "/popular?", "/search?q=a&"] {
-        let items = penstock
-            .items(&format!("{path}category=no%20such%20place"))
-            .await;
+        let items = penstock.items(&format!("{path}category=no%20such%20place")).await;
         assert!(items.is_empty(), "{path}: {items:?}");
     }
 }
@@ -78,10 +70,7 @@ async fn what_a_new_user_does_counts_on_the_next_request() {
         let items = penstock.items(&url).await;
         assert_ranked(&items);
         let after = share(&items);
-        assert!(
-            after >= 5 && after > before,
-            "{department}: {before} → {after}"
-        );
+        assert!(after >= 5 && after > before, "{department}: {before} → {after}");
     }
 }
 
@@ -112,8 +101,5 @@ async fn recommendations_obey_a_category() {
     let url = format!("/recommend/carol?category={}&{FIELDS}", urlencode(asked));
     let items = penstock.items(&url).await;
     assert_eq!(items.len(), 10);
-    assert!(
-        items.iter().all(|item| item.department() == *asked),
-        "{items:#?}"
-    );
+    assert!(items.iter().all(|item| item.department() == *asked), "{items:#?}");
 }

@@ -41,10 +41,7 @@ fn first_new(samples: &[Sample], changed: Instant) -> (Duration, &Sample) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_is_in_force_within_250_ms_and_no_request_fails() {
-    let penstock = Penstock::over(Shop::demo())
-        .policy("ranking.toml", BY_POPULARITY)
-        .start()
-        .await;
+    let penstock = Penstock::over(Shop::demo()).policy("ranking.toml", BY_POPULARITY).start().await;
     let traffic = Traffic::keep_alive(&penstock.url(&format!("/search?q=a&k=20&{FIELDS}")), 2);
     let mut waits = Vec::new();
     traffic.wait_for(50).await;
@@ -54,39 +51,21 @@ async fn an_edit_is_in_force_within_250_ms_and_no_request_fails() {
     let samples = traffic.stop().await;
     let (after, new) = first_new(&samples, changed);
     waits.push(after);
-    assert_ne!(
-        ids(&items(&samples[0])),
-        ids(&items(new)),
-        "the order follows the weights"
-    );
+    assert_ne!(ids(&items(&samples[0])), ids(&items(new)), "the order follows the weights");
     // One snapshot per request: the same version always means the same answer.
     for sample in &samples {
         assert_ranked(&items(sample));
-        let same = if version(sample) == version(new) {
-            new
-        } else {
-            &samples[0]
-        };
+        let same = if version(sample) == version(new) { new } else { &samples[0] };
         assert_eq!(ids(&items(sample)), ids(&items(same)));
     }
-    println!(
-        "rename to first answer: {waits:?}, {} requests, none failed",
-        samples.len()
-    );
+    println!("rename to first answer: {waits:?}, {} requests, none failed", samples.len());
     assert!(after <= IN_FORCE, "{after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_edit_changes_nothing_and_is_shown() {
-    let penstock = Penstock::over(Shop::demo())
-        .policy("ranking.toml", BY_POPULARITY)
-        .start()
-        .await;
-    let before = penstock
-        .get("/popular")
-        .await
-        .header("x-policy-version")
-        .to_owned();
+    let penstock = Penstock::over(Shop::demo()).policy("ranking.toml", BY_POPULARITY).start().await;
+    let before = penstock.get("/popular").await.header("x-policy-version").to_owned();
     for (broken, reason) in [
         ("[weights]\nsearch = 0.4\nsaerch = 0.4\n", "saerch"),
         ("[weights]\nsearch = -1.0\n", "search"),
@@ -105,10 +84,7 @@ async fn a_broken_edit_changes_nothing_and_is_shown() {
         .await;
         assert!(shown["policy"].to_string().contains("line"), "{shown:#}");
         let samples = traffic.stop().await;
-        assert!(
-            samples.iter().all(|sample| version(sample) == before),
-            "{broken}"
-        );
+        assert!(samples.iter().all(|sample| version(sample) == before), "{broken}");
     }
     // And a right one is taken again.
     penstock.shop.rename_policy("ranking.toml", BY_FRESHNESS);
@@ -137,10 +113,7 @@ async fn a_config_map_is_swapped_by_its_link() {
         symlink(format!("..data/{file}"), mount.join(file)).unwrap();
     }
     version_of("..2026_11_23_2", BY_FRESHNESS);
-    let penstock = Penstock::over(shop)
-        .env("PENSTOCK_POLICY_DIR", mount.display())
-        .start()
-        .await;
+    let penstock = Penstock::over(shop).env("PENSTOCK_POLICY_DIR", mount.display()).start().await;
     let traffic = Traffic::keep_alive(&penstock.url("/search?q=a"), 2);
     traffic.wait_for(20).await;
     symlink("..2026_11_23_2", mount.join("..data_tmp")).unwrap();
@@ -156,36 +129,22 @@ async fn a_config_map_is_swapped_by_its_link() {
 
 #[tokio::test]
 async fn a_start_over_a_broken_file_keeps_the_last_good_version() {
-    let mut penstock = Penstock::over(Shop::demo())
-        .policy("ranking.toml", BY_POPULARITY)
-        .start()
-        .await;
-    let good = penstock
-        .get("/popular")
-        .await
-        .header("x-policy-version")
-        .to_owned();
+    let mut penstock =
+        Penstock::over(Shop::demo()).policy("ranking.toml", BY_POPULARITY).start().await;
+    let good = penstock.get("/popular").await.header("x-policy-version").to_owned();
     penstock.signal("TERM");
     penstock.exit().await;
-    penstock
-        .shop
-        .rename_policy("ranking.toml", "[weights]\nsearch = \"much\"\n");
+    penstock.shop.rename_policy("ranking.toml", "[weights]\nsearch = \"much\"\n");
     let penstock = penstock.setup().start().await;
     let reply = penstock.get("/popular").await.expect(200);
     assert_eq!(reply.header("x-policy-version"), good);
     let status = penstock.status().await;
-    assert!(
-        status["policy"].to_string().contains("ranking.toml"),
-        "{status:#}"
-    );
+    assert!(status["policy"].to_string().contains("ranking.toml"), "{status:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_write_is_never_in_force() {
-    let penstock = Penstock::over(Shop::demo())
-        .policy("ranking.toml", BY_POPULARITY)
-        .start()
-        .await;
+    let penstock = Penstock::over(Shop::demo()).policy("ranking.toml", BY_POPULARITY).start().await;
     let path = penstock.shop.policy().join("ranking.toml");
     let traffic = Traffic::keep_alive(&penstock.url("/popular"), 2);
     traffic.wait_for(10).await;
@@ -201,14 +160,7 @@ async fn a_torn_write_is_never_in_force() {
     let samples = traffic.stop().await;
     let last = version(samples.last().unwrap());
     assert_ne!(last, version(&samples[0]));
-    let fresh = Penstock::over(Shop::demo())
-        .policy("ranking.toml", BY_FRESHNESS)
-        .start()
-        .await;
+    let fresh = Penstock::over(Shop::demo()).policy("ranking.toml", BY_FRESHNESS).start().await;
     let expected = fresh.get("/popular").await;
-    assert_eq!(
-        expected.header("x-policy-version"),
-        last,
-        "the version is the contents' own"
-    );
+    assert_eq!(expected.header("x-policy-version"), last, "the version is the contents' own");
 }

@@ -36,9 +36,7 @@ async fn a_product_is_found_by_its_name() {
     let mut missed = Vec::new();
     for product in popular(&penstock).await.iter().take(40) {
         let name = product.text("name");
-        let found = penstock
-            .items(&format!("/search?q={}&fields=name", urlencode(name)))
-            .await;
+        let found = penstock.items(&format!("/search?q={}&fields=name", urlencode(name))).await;
         // Several products of a shop may share a name.
         if !found.iter().any(|item| item.text("name") == name) {
             missed.push(name.to_owned());
@@ -64,17 +62,11 @@ async fn filters_hold_for_every_result() {
             .await;
         }
         let brand = product.text("brand");
-        let url = format!(
-            "{query}&brand={}&{FIELDS}",
-            urlencode(&brand.to_uppercase())
-        );
+        let url = format!("{query}&brand={}&{FIELDS}", urlencode(&brand.to_uppercase()));
         check(&penstock, &url, product, |item| item.text("brand") == brand).await;
         let (low, high) = (product.price() - 1.0, product.price() + 1.0);
         let url = format!("{query}&min_price={low}&max_price={high}&{FIELDS}");
-        check(&penstock, &url, product, |item| {
-            (low..=high).contains(&item.price())
-        })
-        .await;
+        check(&penstock, &url, product, |item| (low..=high).contains(&item.price())).await;
     }
 
     async fn check(penstock: &Penstock, url: &str, wanted: &Item, holds: impl Fn(&Item) -> bool) {
@@ -99,19 +91,10 @@ async fn fields_are_those_asked_for() {
         ("price,name", vec!["name", "price"]),
         (
             "name,description,category,brand,price,created_at",
-            vec![
-                "brand",
-                "category",
-                "created_at",
-                "description",
-                "name",
-                "price",
-            ],
+            vec!["brand", "category", "created_at", "description", "name", "price"],
         ),
     ] {
-        let items = penstock
-            .items(&format!("/popular?k=5&fields={fields}"))
-            .await;
+        let items = penstock.items(&format!("/popular?k=5&fields={fields}")).await;
         for item in items {
             let got: BTreeSet<&str> = item.fields.keys().map(String::as_str).collect();
             assert_eq!(got, expected.iter().copied().collect(), "{item:?}");
@@ -124,15 +107,8 @@ async fn every_answer_says_how_it_was_made() {
     let penstock = Penstock::demo().await;
     let product = popular(&penstock).await.swap_remove(0);
     let name = urlencode(product.text("name"));
-    let version = penstock
-        .get("/popular")
-        .await
-        .header("x-policy-version")
-        .to_owned();
-    assert!(
-        version.len() == 12 && version.bytes().all(|b| b.is_ascii_hexdigit()),
-        "{version}"
-    );
+    let version = penstock.get("/popular").await.header("x-policy-version").to_owned();
+    assert!(version.len() == 12 && version.bytes().all(|b| b.is_ascii_hexdigit()), "{version}");
     let mut traces = BTreeSet::new();
     for path in [
         format!("/search?q={name}"),
@@ -144,15 +120,9 @@ async fn every_answer_says_how_it_was_made() {
         assert_eq!(reply.header("x-penstock-mode"), "full", "{path}");
         assert_eq!(reply.header("x-policy-version"), version, "{path}");
         let cache = reply.header("x-cache");
-        assert!(
-            ["hit-l1", "hit-l2", "miss", "stale", "bypass"].contains(&cache),
-            "{cache}"
-        );
+        assert!(["hit-l1", "hit-l2", "miss", "stale", "bypass"].contains(&cache), "{cache}");
         let trace = reply.header("x-trace-id").to_owned();
-        assert!(
-            trace.len() == 32 && trace.bytes().all(|b| b.is_ascii_hexdigit()),
-            "{trace}"
-        );
+        assert!(trace.len() == 32 && trace.bytes().all(|b| b.is_ascii_hexdigit()), "{trace}");
         assert!(traces.insert(trace), "a trace id of its own: {path}");
     }
 }
@@ -162,30 +132,14 @@ async fn one_product_is_shown_as_the_shop_describes_it() {
     let penstock = Penstock::demo().await;
     let product = popular(&penstock).await.swap_remove(7);
     let id = urlencode(&product.product_id);
-    let shown = penstock
-        .get(&format!("/products/{id}"))
-        .await
-        .expect(200)
-        .json();
+    let shown = penstock.get(&format!("/products/{id}")).await.expect(200).json();
     let shown_id = shown.get("product_id").or(shown.get("id"));
-    assert_eq!(
-        shown_id.and_then(|id| id.as_str()),
-        Some(product.product_id.as_str()),
-        "{shown}"
-    );
+    assert_eq!(shown_id.and_then(|id| id.as_str()), Some(product.product_id.as_str()), "{shown}");
     for field in ["name", "category", "brand", "price"] {
         assert_eq!(shown[field], product.fields[field], "{shown}");
     }
-    penstock
-        .get("/products/no-such-product")
-        .await
-        .expect(404)
-        .problem();
-    penstock
-        .get("/similar/no-such-product")
-        .await
-        .expect(404)
-        .problem();
+    penstock.get("/products/no-such-product").await.expect(404).problem();
+    penstock.get("/similar/no-such-product").await.expect(404).problem();
 }
 
 #[tokio::test]
@@ -201,10 +155,7 @@ async fn similar_products_are_of_its_kind_and_not_itself() {
         alike += similar.iter().filter(same).count();
         all += similar.len();
     }
-    assert!(
-        alike * 10 >= all * 7,
-        "{alike} of {all} are of the same department"
-    );
+    assert!(alike * 10 >= all * 7, "{alike} of {all} are of the same department");
 }
 
 #[tokio::test]
@@ -212,17 +163,10 @@ async fn popular_follows_the_category_and_what_is_bought() {
     let penstock = Penstock::demo().await;
     let products = popular(&penstock).await;
     let department = products[0].department().to_owned();
-    let url = format!(
-        "/popular?k=100&category={}&{FIELDS}",
-        urlencode(&department)
-    );
+    let url = format!("/popular?k=100&category={}&{FIELDS}", urlencode(&department));
     let in_department = penstock.items(&url).await;
     assert_ranked(&in_department);
-    assert!(
-        in_department
-            .iter()
-            .all(|item| item.text("category").contains(&department))
-    );
+    assert!(in_department.iter().all(|item| item.text("category").contains(&department)));
     // The order inside a department is that of the whole shop.
     let expected: Vec<&str> = products
         .iter()
@@ -235,10 +179,7 @@ async fn popular_follows_the_category_and_what_is_bought() {
 /// The numbers of an object.
 fn numbers(object: &serde_json::Value) -> Vec<(&str, f64)> {
     let object = object.as_object().unwrap_or_else(|| panic!("{object}"));
-    object
-        .iter()
-        .filter_map(|(key, value)| Some((key.as_str(), value.as_f64()?)))
-        .collect()
+    object.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_f64()?))).collect()
 }
 
 #[tokio::test]
@@ -253,20 +194,14 @@ async fn an_explanation_adds_up_to_the_score() {
             let url = format!("/search/explain?{query}&product_id={id}");
             let explanation = penstock.get(&url).await.expect(200).json();
             let score = explanation["score"].as_f64().unwrap();
-            assert!(
-                (score - item.score).abs() < 1e-6,
-                "{item:?}: {explanation:#}"
-            );
+            assert!((score - item.score).abs() < 1e-6, "{item:?}: {explanation:#}");
             let terms = numbers(&explanation["terms"]);
             let sum: f64 = terms.iter().map(|(_, term)| term).sum();
             assert!((sum - score).abs() < 1e-5, "{sum}: {explanation:#}");
             for (name, term) in terms {
                 let weight = explanation["weights"][name].as_f64().unwrap();
                 let feature = explanation["features"][name].as_f64().unwrap();
-                assert!(
-                    (weight * feature - term).abs() < 1e-6,
-                    "{name}: {explanation:#}"
-                );
+                assert!((weight * feature - term).abs() < 1e-6, "{name}: {explanation:#}");
             }
             assert_eq!(explanation["rank"], place + 1, "{explanation:#}");
             explained += 1;
@@ -285,14 +220,7 @@ async fn an_explanation_says_why_a_product_is_not_there() {
         urlencode(product.text("name")),
         urlencode(&product.product_id)
     );
-    let explanation = penstock
-        .get(&format!("/search/explain?{query}"))
-        .await
-        .expect(200)
-        .json();
+    let explanation = penstock.get(&format!("/search/explain?{query}")).await.expect(200).json();
     assert!(explanation["rank"].is_null(), "{explanation:#}");
-    assert!(
-        explanation.to_string().contains("filter"),
-        "{explanation:#}"
-    );
+    assert!(explanation.to_string().contains("filter"), "{explanation:#}");
 }

@@ -11,10 +11,7 @@ async fn online_retail_is_imported_searched_and_recommended() {
         return;
     };
     let shop = Shop::empty();
-    shop.import(
-        &folder.join("products.csv"),
-        Some(&folder.join("events.csv.gz")),
-    );
+    shop.import(&folder.join("products.csv"), Some(&folder.join("events.csv.gz")));
     shop.index();
     assert_eq!(shop.count("SELECT count(*) FROM products"), 3_791);
     let penstock = Penstock::over(shop).start().await;
@@ -45,11 +42,9 @@ async fn icecat_is_imported_and_searched() {
     shop.import(&folder.join("products.csv.gz"), None);
     shop.index();
     let penstock = Penstock::over(shop).start().await;
-    for (query, brand) in [
-        ("hp notebook", "hp"),
-        ("samsung monitor", "samsung"),
-        ("epson printer", "epson"),
-    ] {
+    for (query, brand) in
+        [("hp notebook", "hp"), ("samsung monitor", "samsung"), ("epson printer", "epson")]
+    {
         let url = format!("/search?q={}&k=5&{FIELDS}", urlencode(query));
         let items = penstock.items(&url).await;
         assert_ranked(&items);
@@ -80,11 +75,7 @@ fn every_set_is_imported_whole() {
         };
         let shop = Shop::empty();
         drop(shop.control(&["import", text(&folder)]).ok());
-        assert_eq!(
-            shop.count("SELECT count(*) FROM products"),
-            products,
-            "{set}"
-        );
+        assert_eq!(shop.count("SELECT count(*) FROM products"), products, "{set}");
         assert_eq!(shop.count("SELECT count(*) FROM events"), events, "{set}");
     }
 }

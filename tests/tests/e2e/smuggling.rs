@@ -72,18 +72,11 @@ async fn no_second_request_reaches_the_application() {
     let requests = upstream.requests();
     let mut wrong = Vec::new();
     for (number, ((name, _, expected), statuses)) in rows.iter().zip(answers).enumerate() {
-        let at = |path: &str| {
-            requests
-                .iter()
-                .filter(|seen| seen.uri.path() == path)
-                .count()
-        };
+        let at = |path: &str| requests.iter().filter(|seen| seen.uri.path() == path).count();
         let reached = at(&format!("/row-{number}"));
         let smuggled = at(&format!("/hide-{number:02}"));
         let refused = reached == 0 && statuses.iter().all(|status| *status >= 400);
-        let faulty = statuses
-            .iter()
-            .any(|status| *status >= 500 && *status != 502);
+        let faulty = statuses.iter().any(|status| *status >= 500 && *status != 502);
         let allowed = match expected {
             Refused => refused,
             AtMostOne => reached <= 1,
@@ -123,12 +116,7 @@ async fn what_belongs_to_one_connection_stays_on_it() {
     ] {
         assert_eq!(seen.all(name), Vec::<&str>::new(), "{name}");
     }
-    assert!(
-        !seen
-            .all("connection")
-            .iter()
-            .any(|value| value.to_lowercase().contains("secret"))
-    );
+    assert!(!seen.all("connection").iter().any(|value| value.to_lowercase().contains("secret")));
     assert!(!seen.all("te").iter().any(|value| value.contains("deflate")));
     assert_eq!(seen.all("x-kept"), ["yes"]);
 }
@@ -184,9 +172,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let penstock = Penstock::before(&[upstream.address]).await;
     let mut connection = penstock.raw().await;
     let one = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: s\r\n\r\n");
-    connection
-        .send([one("/first"), one("/status/404"), one("/third")].concat())
-        .await;
+    connection.send([one("/first"), one("/status/404"), one("/third")].concat()).await;
     for (path, status) in [("/first", 200), ("/status/404", 404), ("/third", 200)] {
         let Some(reply) = connection.reply().await else {
             // Closing instead is allowed (RFC 9112, 9.3.2); a client sends the rest again.

@@ -8,9 +8,7 @@ use std::time::Duration;
 async fn a_dead_application_is_a_502_that_says_so() {
     let penstock = Penstock::before(&[free_address()]).await;
     for method in ["GET", "POST"] {
-        let reply = penstock
-            .send(penstock.request(method, "/page").body("x"))
-            .await;
+        let reply = penstock.send(penstock.request(method, "/page").body("x")).await;
         // Known to be dead (health check) or found out (refused).
         assert!(matches!(reply.status, 502 | 503), "{}", reply.describe());
         reply.problem();
@@ -61,10 +59,7 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
 async fn an_application_that_is_silent_is_a_504() {
     let upstream = Upstream::silent().await;
     let penstock = Penstock::over(Shop::empty())
-        .policy(
-            "resilience.toml",
-            "[upstream]\nread = \"300ms\"\nretries = 0\n",
-        )
+        .policy("resilience.toml", "[upstream]\nread = \"300ms\"\nretries = 0\n")
         .upstream(&[upstream.address])
         .start()
         .await;
@@ -82,25 +77,15 @@ async fn the_application_may_speak_http2() {
         .start()
         .await;
     for n in 0..20 {
-        let request = penstock
-            .request("POST", &format!("/page/{n}"))
-            .body("hello");
+        let request = penstock.request("POST", &format!("/page/{n}")).body("hello");
         let received = penstock.send(request).await.expect(200).json();
         assert_eq!(received["body_bytes"], 5);
     }
     let reply = penstock.get("/bytes/1000000").await.expect(200);
     assert_eq!(reply.body.len(), 1_000_000);
     let requests = upstream.requests();
-    assert!(
-        requests
-            .iter()
-            .all(|seen| seen.version == http::Version::HTTP_2)
-    );
-    assert!(
-        upstream.connections() <= 2,
-        "{} connections",
-        upstream.connections()
-    );
+    assert!(requests.iter().all(|seen| seen.version == http::Version::HTTP_2));
+    assert!(upstream.connections() <= 2, "{} connections", upstream.connections());
 }
 
 #[tokio::test]
@@ -156,13 +141,9 @@ async fn a_dead_server_leaves_the_rotation_and_returns() {
         penstock.get(&format!("/page/{n}")).await.expect(200);
     }
     let back = Upstream::http1_on(address).await;
-    until(
-        "the server takes part again",
-        Duration::from_secs(30),
-        async || {
-            penstock.get("/page").await.expect(200);
-            (!back.requests().is_empty()).then_some(())
-        },
-    )
+    until("the server takes part again", Duration::from_secs(30), async || {
+        penstock.get("/page").await.expect(200);
+        (!back.requests().is_empty()).then_some(())
+    })
     .await;
 }

@@ -14,11 +14,8 @@ fn rows() -> Vec<Row> {
     read("docs/checklist.md")
         .lines()
         .filter_map(|line| {
-            let cells: Vec<&str> = line
-                .strip_prefix("| ")?
-                .strip_suffix(" |")?
-                .split(" | ")
-                .collect();
+            let cells: Vec<&str> =
+                line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
             let [line, place, test] = cells[..] else {
                 panic!("three cells, but: {line}");
             };
@@ -52,8 +49,7 @@ fn every_line_of_the_seed_is_there_in_its_order() {
         .lines()
         .filter_map(|line| {
             let line = line.trim_start();
-            line.strip_prefix("- [ ] ")
-                .or_else(|| line.strip_prefix("- [x] "))
+            line.strip_prefix("- [ ] ").or_else(|| line.strip_prefix("- [x] "))
         })
         .collect();
     let rows = rows();
@@ -65,23 +61,12 @@ fn every_line_of_the_seed_is_there_in_its_order() {
 fn what_is_done_names_a_place_and_a_test_and_what_is_not_names_who_brings_it() {
     for row in rows() {
         if comes_later(&row) {
-            let issue = [
-                "issue 3",
-                "issue 4",
-                "issue 5",
-                "issue 6",
-                "issue 7",
-                "a later issue",
-            ]
-            .into_iter()
-            .any(|issue| row.place.starts_with(issue));
+            let issue = ["issue 3", "issue 4", "issue 5", "issue 6", "issue 7", "a later issue"]
+                .into_iter()
+                .any(|issue| row.place.starts_with(issue));
             assert!(issue, "{}: {}", row.line, row.place);
         } else {
-            assert!(
-                quoted(&row.place).next().is_some(),
-                "{}: no place",
-                row.line
-            );
+            assert!(quoted(&row.place).next().is_some(), "{}: no place", row.line);
             assert!(quoted(&row.test).next().is_some(), "{}: no test", row.line);
         }
     }
@@ -93,9 +78,7 @@ fn every_file_and_test_that_is_named_exists() {
     for row in rows() {
         for name in quoted(&row.place).chain(quoted(&row.test)) {
             // `file`, `file::test`, or a word that is neither (`redis`, `POST /admin`).
-            let (file, test) = name
-                .split_once("::")
-                .map_or((name, None), |(f, t)| (f, Some(t)));
+            let (file, test) = name.split_once("::").map_or((name, None), |(f, t)| (f, Some(t)));
             if !file.contains('/') || file.starts_with('/') || file.contains(' ') {
                 assert!(test.is_none(), "{}: `{name}` names no file", row.line);
                 continue;

@@ -61,10 +61,7 @@ async fn every_metric_they_name_is_exposed() {
     // One request of each kind, so that every labelled metric has a value.
     let upstream = Upstream::http1().await;
     let shop = Shop::demo();
-    let penstock = Penstock::over(shop)
-        .upstream(&[upstream.address])
-        .start()
-        .await;
+    let penstock = Penstock::over(shop).upstream(&[upstream.address]).start().await;
     penstock.items("/search?q=lamp").await;
     penstock.get("/search").await.expect(400);
     penstock.get("/account").await.expect(200);
@@ -77,12 +74,7 @@ async fn every_metric_they_name_is_exposed() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .collect();
-    let missing: Vec<&String> = named
-        .iter()
-        .filter(|name| !exposed.contains(name.as_str()))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "not exposed: {missing:?}\nexposed: {exposed:?}"
-    );
+    let missing: Vec<&String> =
+        named.iter().filter(|name| !exposed.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "not exposed: {missing:?}\nexposed: {exposed:?}");
 }

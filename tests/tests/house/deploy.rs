@@ -12,32 +12,21 @@ fn yaml(relative: &str) -> Value {
 /// `a.b.c` in a document.
 fn at<'a>(document: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(document, |value, key| {
-        value
-            .get(key)
-            .unwrap_or_else(|| panic!("{path}: there is no {key}"))
+        value.get(key).unwrap_or_else(|| panic!("{path}: there is no {key}"))
     })
 }
 
 fn text(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("text, not {value:?}"))
+    value.as_str().unwrap_or_else(|| panic!("text, not {value:?}"))
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &str> {
-    value
-        .as_sequence()
-        .unwrap_or_else(|| panic!("a list, not {value:?}"))
-        .iter()
-        .map(text)
+    value.as_sequence().unwrap_or_else(|| panic!("a list, not {value:?}")).iter().map(text)
 }
 
 /// The port of `host:port`.
 fn port(address: &str) -> &str {
-    address
-        .rsplit(':')
-        .next()
-        .expect("rsplit gives at least one")
+    address.rsplit(':').next().expect("rsplit gives at least one")
 }
 
 #[test]
@@ -49,24 +38,15 @@ fn compose_mounts_and_builds_from_what_exists() {
     for (name, service) in services {
         if let Some(build) = service.get("build") {
             let context = repository("deploy").join(text(at(build, "context")));
-            assert!(
-                context.join(text(at(build, "dockerfile"))).is_file(),
-                "{name:?}"
-            );
+            assert!(context.join(text(at(build, "dockerfile"))).is_file(), "{name:?}");
         }
         let image = text(at(service, "image"));
-        assert!(
-            image == "penstock" || image.contains(':'),
-            "{name:?}: {image} has no version"
-        );
+        assert!(image == "penstock" || image.contains(':'), "{name:?}: {image} has no version");
         for mount in service.get("volumes").into_iter().flat_map(list) {
             let mount = mount.replace("${CATALOGUE:-./systemd}", "./systemd");
             let source = mount.split(':').next().expect("split gives at least one");
             if source.starts_with('.') {
-                assert!(
-                    repository("deploy").join(source).exists(),
-                    "{name:?}: {source}"
-                );
+                assert!(repository("deploy").join(source).exists(), "{name:?}: {source}");
             } else {
                 assert!(volumes.contains_key(source), "{name:?}: no volume {source}");
             }
@@ -83,26 +63,14 @@ fn ports_agree() {
     let compose = yaml("deploy/compose.yaml");
     let image = read("deploy/Containerfile");
     let public = list(at(&compose, "services.proxy.ports")).next().map(port);
-    assert!(image.contains(&format!(
-        "PENSTOCK_LISTEN=0.0.0.0:{}",
-        public.unwrap_or_default()
-    )));
-    let ops = port(text(at(
-        &compose,
-        "services.proxy.environment.PENSTOCK_OPS_LISTEN",
-    )));
-    assert!(
-        image.contains(&format!("/dev/tcp/127.0.0.1/{ops} ")),
-        "health check"
-    );
+    assert!(image.contains(&format!("PENSTOCK_LISTEN=0.0.0.0:{}", public.unwrap_or_default())));
+    let ops = port(text(at(&compose, "services.proxy.environment.PENSTOCK_OPS_LISTEN")));
+    assert!(image.contains(&format!("/dev/tcp/127.0.0.1/{ops} ")), "health check");
     let prometheus = yaml("deploy/prometheus/prometheus.yml");
     let job = &at(&prometheus, "scrape_configs")[0]["static_configs"][0]["targets"];
     assert_eq!(list(job).collect::<Vec<_>>(), [format!("proxy:{ops}")]);
     let grafana = yaml("deploy/grafana/provisioning/datasources/prometheus.yaml");
-    assert_eq!(
-        text(&grafana["datasources"][0]["url"]),
-        "http://prometheus:9090"
-    );
+    assert_eq!(text(&grafana["datasources"][0]["url"]), "http://prometheus:9090");
 }
 
 #[test]
@@ -117,18 +85,12 @@ fn the_pod_has_what_it_mounts_and_probes_what_it_opens() {
     let pod = at(&documents[1], "spec.template.spec");
     let named = |list: &str| -> Vec<String> {
         let items = at(pod, list).as_sequence().expect("a list");
-        items
-            .iter()
-            .map(|it| text(at(it, "name")).to_owned())
-            .collect()
+        items.iter().map(|it| text(at(it, "name")).to_owned()).collect()
     };
     let volumes = named("volumes");
     let proxy = &at(pod, "containers")[0];
     for mount in at(proxy, "volumeMounts").as_sequence().expect("a list") {
-        assert!(
-            volumes.contains(&text(at(mount, "name")).to_owned()),
-            "{mount:?}"
-        );
+        assert!(volumes.contains(&text(at(mount, "name")).to_owned()), "{mount:?}");
     }
     let ports = at(proxy, "ports").as_sequence().expect("a list");
     let ports: Vec<&str> = ports.iter().map(|it| text(at(it, "name"))).collect();
@@ -146,24 +108,16 @@ fn the_pod_has_what_it_mounts_and_probes_what_it_opens() {
 fn the_image_is_built_from_what_exists_and_runs_without_root() {
     let image = read("deploy/Containerfile");
     let toolchain = read("rust-toolchain.toml");
-    let rust = image
-        .lines()
-        .find_map(|line| line.strip_prefix("ARG RUST="))
-        .expect("the version of Rust");
-    assert!(
-        toolchain.contains(&format!("\"{rust}\"")),
-        "{rust} is not the pinned toolchain"
-    );
-    for kept in read("deploy/Containerfile.dockerignore")
-        .lines()
-        .filter_map(|line| line.strip_prefix('!'))
+    let rust =
+        image.lines().find_map(|line| line.strip_prefix("ARG RUST=")).expect("the version of Rust");
+    assert!(toolchain.contains(&format!("\"{rust}\"")), "{rust} is not the pinned toolchain");
+    for kept in
+        read("deploy/Containerfile.dockerignore").lines().filter_map(|line| line.strip_prefix('!'))
     {
         assert!(repository(kept).exists(), "{kept}");
     }
     let user = image.lines().position(|line| line == "USER penstock");
-    let entry = image
-        .lines()
-        .position(|line| line.starts_with("ENTRYPOINT"));
+    let entry = image.lines().position(|line| line.starts_with("ENTRYPOINT"));
     assert!(user.is_some() && user < entry);
     // Every member of the workspace is needed to resolve it.
     for member in ["config", "engine", "proxy", "control", "tests"] {
@@ -214,13 +168,7 @@ fn every_alert_has_a_runbook_and_a_test() {
         let runbook = text(at(rule, "annotations.runbook"));
         let (file, anchor) = runbook.split_once('#').expect("file#heading");
         assert_eq!(anchor, alert.to_lowercase());
-        assert!(
-            read(file).contains(&format!("## {alert}\n")),
-            "{file} has no {alert}"
-        );
-        assert!(
-            tests.contains(&format!("alertname: {alert}\n")),
-            "{alert} is not tested"
-        );
+        assert!(read(file).contains(&format!("## {alert}\n")), "{file} has no {alert}");
+        assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert} is not tested");
     }
 }

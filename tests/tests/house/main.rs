@@ -22,11 +22,7 @@ fn read(relative: &str) -> String {
 
 /// Runs a checker; `None`, and a line that says so, when it is not installed.
 fn run_if_installed(program: &str, args: &[&str]) -> Option<(bool, String)> {
-    match Command::new(program)
-        .args(args)
-        .current_dir(repository(""))
-        .output()
-    {
+    match Command::new(program).args(args).current_dir(repository("")).output() {
         Ok(output) => {
             let both = [output.stdout, output.stderr].concat();
             let text = String::from_utf8_lossy(&both).into_owned();

@@ -61,11 +61,7 @@ impl DemoShop {
         store: &dyn Bulk,
         progress: &dyn Fn(u64),
     ) -> Result<Imported, StoreError> {
-        let shop = Self {
-            products: self.products.max(1),
-            users: self.users.max(1),
-            ..*self
-        };
+        let shop = Self { products: self.products.max(1), users: self.users.max(1), ..*self };
         let mut import = store.begin_import()?;
         let mut rows = 0;
         let mut told = || {

@@ -124,18 +124,10 @@ fn make(
     let price = aisle.median_price * thing.price * tier * spread;
     let age = random.random_range(0..CATALOGUE_DAYS * DAY_MICROS);
     // The first was there from the start: there is always something that a visit can find.
-    let age = if number == 0 {
-        CATALOGUE_DAYS * DAY_MICROS
-    } else {
-        age
-    };
+    let age = if number == 0 { CATALOGUE_DAYS * DAY_MICROS } else { age };
     let created_micros = shop.as_of_micros - age;
-    let prefix: String = department
-        .name
-        .chars()
-        .filter(char::is_ascii_alphabetic)
-        .take(3)
-        .collect();
+    let prefix: String =
+        department.name.chars().filter(char::is_ascii_alphabetic).take(3).collect();
     let id = format!("{}-{:05}", prefix.to_uppercase(), number + 1);
     let product = Product {
         id: id.clone(),
@@ -147,12 +139,7 @@ fn make(
         created_at: Some(created_micros.div_euclid(1_000_000)),
         popularity: None,
     };
-    let item = Item {
-        id,
-        brand: brand.name,
-        tier: brand.tier,
-        created_micros,
-    };
+    let item = Item { id, brand: brand.name, tier: brand.tier, created_micros };
     (product, item)
 }
 
@@ -190,9 +177,7 @@ fn describe(
     if random.random_bool(0.6) {
         sentences.push(format!("colour: {}", one(random, COLOURS)));
     }
-    let sentences = sentences
-        .iter()
-        .map(|sentence| format!("{}.", capital(sentence)));
+    let sentences = sentences.iter().map(|sentence| format!("{}.", capital(sentence)));
     sentences.collect::<Vec<_>>().join(" ")
 }
 

@@ -27,9 +27,7 @@ impl Weighted {
             sum += weight;
             sum
         });
-        Self {
-            sums: sums.collect(),
-        }
+        Self { sums: sums.collect() }
     }
 
     /// Zipf's law over `count` positions: the n-th weighs 1 / n^exponent.
@@ -40,8 +38,6 @@ impl Weighted {
     pub(super) fn draw(&self, random: &mut impl Rng) -> usize {
         let total = self.sums.last().copied().unwrap_or(0.0);
         let at = random.random::<f64>() * total;
-        self.sums
-            .partition_point(|sum| *sum <= at)
-            .min(self.sums.len().saturating_sub(1))
+        self.sums.partition_point(|sum| *sum <= at).min(self.sums.len().saturating_sub(1))
     }
 }

@@ -52,11 +52,7 @@ impl Taste {
 
     /// How likely they look at an item that they come across, 0 to 1.
     fn likes(&self, item: &Item) -> f64 {
-        let brand = if self.brands.contains(&item.brand) {
-            1.0
-        } else {
-            0.4
-        };
+        let brand = if self.brands.contains(&item.brand) { 1.0 } else { 0.4 };
         let tier = [1.0, 0.5, 0.2][usize::from(self.tier.abs_diff(item.tier))];
         brand * tier
     }
@@ -70,13 +66,10 @@ pub(super) fn visit(
     put: &mut dyn FnMut(Event) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let popular = Weighted::zipf(shelves.len(), SHELF_ZIPF);
-    let ranks: Vec<Weighted> = shelves
-        .iter()
-        .map(|shelf| Weighted::zipf(shelf.items.len(), ITEM_ZIPF))
-        .collect();
-    let tastes: Vec<Taste> = (0..shop.users)
-        .map(|_| Taste::new(shelves, &popular, random))
-        .collect();
+    let ranks: Vec<Weighted> =
+        shelves.iter().map(|shelf| Weighted::zipf(shelf.items.len(), ITEM_ZIPF)).collect();
+    let tastes: Vec<Taste> =
+        (0..shop.users).map(|_| Taste::new(shelves, &popular, random)).collect();
     // A few come every day, many came once.
     let active = Weighted::new((0..shop.users).map(|_| (normal(random) * 1.2).exp()));
     let hours = Weighted::new(HOURS);
@@ -84,12 +77,7 @@ pub(super) fn visit(
     while number < shop.events {
         let user = active.draw(random);
         let at = moment(shop, &hours, random);
-        let room = Room {
-            shelves,
-            ranks: &ranks,
-            popular: &popular,
-            at,
-        };
+        let room = Room { shelves, ranks: &ranks, popular: &popular, at };
         for (item, kind, at_micros) in room.session(&tastes[user], random) {
             if number == shop.events {
                 break;
@@ -182,11 +170,8 @@ impl<'a> Room<'a> {
     /// An item of the shelf or of its aisle that is in the catalogue by now and to their taste;
     /// failing that, the last one they came across.
     fn item(&self, shelf: usize, taste: &Taste, random: &mut impl Rng) -> Option<&'a Item> {
-        let shelf = if random.random_bool(SAME_KIND) {
-            shelf
-        } else {
-            self.neighbour(shelf, random)
-        };
+        let shelf =
+            if random.random_bool(SAME_KIND) { shelf } else { self.neighbour(shelf, random) };
         let items = &self.shelves[shelf].items;
         let mut seen = None;
         for _ in 0..12 {

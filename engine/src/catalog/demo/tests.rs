@@ -16,17 +16,13 @@ fn made(shop: DemoShop) -> (tempfile::TempDir, SqliteStore, Imported) {
 
 fn products(store: &SqliteStore) -> Vec<Product> {
     let mut all = Vec::new();
-    store
-        .scan_products(&mut |stored| all.push(stored.product))
-        .unwrap();
+    store.scan_products(&mut |stored| all.push(stored.product)).unwrap();
     all
 }
 
 fn events(store: &SqliteStore) -> Vec<(String, crate::catalog::UserEvent)> {
     let mut all = Vec::new();
-    store
-        .scan_events(&mut |user, event| all.push((user.to_owned(), event)))
-        .unwrap();
+    store.scan_events(&mut |user, event| all.push((user.to_owned(), event))).unwrap();
     all
 }
 
@@ -51,10 +47,7 @@ fn the_vocabulary_is_sound() {
         ("= A | 13 | B 1", 1),
         ("= A | 1 | B 4", 1),
         ("= A | 1 | B 1\n> C | 5, x | of: a | is: b | for: c", 2),
-        (
-            "= A | 1 | B 1\n\n> C | 5, 1 | of: a | is: b | for: c\nd | one",
-            4,
-        ),
+        ("= A | 1 | B 1\n\n> C | 5, 1 | of: a | is: b | for: c\nd | one", 4),
     ] {
         assert_eq!(vocabulary::parse(text).err(), Some(line), "{text}");
     }
@@ -70,10 +63,8 @@ fn the_default_shop_is_believable() {
     let products = products(&store);
     let names: HashSet<_> = products.iter().map(|p| &p.name).collect();
     assert_eq!(names.len(), products.len(), "names are unique");
-    let departments: HashSet<_> = products
-        .iter()
-        .map(|p| p.category.split(" > ").next().unwrap())
-        .collect();
+    let departments: HashSet<_> =
+        products.iter().map(|p| p.category.split(" > ").next().unwrap()).collect();
     assert!(departments.len() >= 12);
     let two_years = shop.as_of_micros / 1_000_000 - 730 * 86_400;
     for p in &products {
@@ -86,10 +77,8 @@ fn the_default_shop_is_believable() {
     let called = |name: &str| products.iter().filter(|p| p.name.ends_with(name)).count();
     assert!(called("Sofa") > 0 && called("Couch") > 0 && called("Running Shoes") > 0);
 
-    let created: HashMap<&str, i64> = products
-        .iter()
-        .map(|p| (&*p.id, p.created_at.unwrap()))
-        .collect();
+    let created: HashMap<&str, i64> =
+        products.iter().map(|p| (&*p.id, p.created_at.unwrap())).collect();
     let category: HashMap<&str, &str> = products.iter().map(|p| (&*p.id, &*p.category)).collect();
     let mut kinds: HashMap<EventKind, u64> = HashMap::new();
     let mut sold: HashMap<String, u64> = HashMap::new();
@@ -127,12 +116,7 @@ fn the_default_shop_is_believable() {
 
 #[test]
 fn the_same_seed_gives_the_same_shop() {
-    let shop = DemoShop {
-        products: 300,
-        events: 2000,
-        users: 50,
-        ..DemoShop::on_day_of(NOW)
-    };
+    let shop = DemoShop { products: 300, events: 2000, users: 50, ..DemoShop::on_day_of(NOW) };
     let (_one, one, _) = made(shop);
     let (_two, two, _) = made(DemoShop {
         as_of_micros: DemoShop::on_day_of(NOW + 3_600_000_000).as_of_micros,
@@ -154,12 +138,7 @@ fn the_same_seed_gives_the_same_shop() {
 #[test]
 fn odd_sizes_work() {
     for (products, events, users) in [(1, 10, 1), (0, 0, 0), (3, 0, 5), (20_000, 50, 2)] {
-        let shop = DemoShop {
-            products,
-            events,
-            users,
-            ..DemoShop::on_day_of(NOW)
-        };
+        let shop = DemoShop { products, events, users, ..DemoShop::on_day_of(NOW) };
         let (_folder, _, imported) = made(shop);
         assert_eq!(imported.products_added, u64::from(products.max(1)));
         assert_eq!(imported.events_added, events);

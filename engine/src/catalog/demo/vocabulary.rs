@@ -51,9 +51,9 @@ pub(super) fn parse(text: &'static str) -> Result<Vec<Department>, usize> {
         let parsed = match line.trim().split_at_checked(1) {
             None | Some(("#", _)) => Some(()),
             Some(("=", rest)) => department(rest).map(|new| departments.push(new)),
-            Some((">", rest)) => aisle(rest)
-                .zip(departments.last_mut())
-                .map(|(new, last)| last.aisles.push(new)),
+            Some((">", rest)) => {
+                aisle(rest).zip(departments.last_mut()).map(|(new, last)| last.aisles.push(new))
+            }
             _ => thing(line)
                 .zip(departments.last_mut().and_then(|d| d.aisles.last_mut()))
                 .map(|(new, last)| last.things.push(new)),
@@ -73,10 +73,7 @@ fn department(line: &'static str) -> Option<Department> {
     Some(Department {
         name,
         peak_month: peak.parse().ok().filter(|month| (1..=12).contains(month))?,
-        brands: parts(brands, ',')
-            .into_iter()
-            .map(brand)
-            .collect::<Option<_>>()?,
+        brands: parts(brands, ',').into_iter().map(brand).collect::<Option<_>>()?,
         aisles: Vec::new(),
     })
 }
@@ -103,11 +100,7 @@ fn thing(line: &'static str) -> Option<Thing> {
         [names, has, price] => (names, has, price.strip_prefix('x')?.parse().ok()?),
         _ => return None,
     };
-    let thing = Thing {
-        names: parts(names, ','),
-        has: parts(has, ';'),
-        price,
-    };
+    let thing = Thing { names: parts(names, ','), has: parts(has, ';'), price };
     (thing.has.len() >= 2).then_some(thing)
 }
 

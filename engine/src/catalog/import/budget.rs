@@ -59,12 +59,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(max: MaxErrors) -> Self {
-        Self {
-            max,
-            rows: 0,
-            bad: 0,
-            last: None,
-        }
+        Self { max, rows: 0, bad: 0, last: None }
     }
 
     pub(super) fn good(&mut self) {

@@ -53,11 +53,7 @@ impl Field {
 }
 
 const fn field(name: &'static str, required: bool, aliases: &'static [&'static str]) -> Field {
-    Field {
-        name,
-        required,
-        aliases,
-    }
+    Field { name, required, aliases }
 }
 
 /// Positions in [`PRODUCT_FIELDS`].
@@ -76,27 +72,9 @@ static PRODUCT_FIELDS: &[Field] = &[
     field(
         "id",
         true,
-        &[
-            "product_id",
-            "sku",
-            "item_id",
-            "article_id",
-            "asin",
-            "stock_code",
-            "stockcode",
-        ],
+        &["product_id", "sku", "item_id", "article_id", "asin", "stock_code", "stockcode"],
     ),
-    field(
-        "name",
-        true,
-        &[
-            "title",
-            "product_name",
-            "product_title",
-            "item_name",
-            "article_name",
-        ],
-    ),
+    field("name", true, &["title", "product_name", "product_title", "item_name", "article_name"]),
     field(
         "description",
         false,
@@ -122,16 +100,8 @@ static PRODUCT_FIELDS: &[Field] = &[
             "genres",
         ],
     ),
-    field(
-        "brand",
-        false,
-        &["brand_name", "manufacturer", "vendor", "supplier", "maker"],
-    ),
-    field(
-        "price",
-        false,
-        &["unit_price", "sale_price", "list_price", "amount"],
-    ),
+    field("brand", false, &["brand_name", "manufacturer", "vendor", "supplier", "maker"]),
+    field("price", false, &["unit_price", "sale_price", "list_price", "amount"]),
     field(
         "created_at",
         false,
@@ -163,47 +133,19 @@ static EVENT_FIELDS: &[Field] = &[
     field(
         "user_id",
         true,
-        &[
-            "user",
-            "customer_id",
-            "customer",
-            "visitor_id",
-            "client_id",
-            "reviewer_id",
-        ],
+        &["user", "customer_id", "customer", "visitor_id", "client_id", "reviewer_id"],
     ),
     field(
         "product_id",
         true,
-        &[
-            "product",
-            "item_id",
-            "item",
-            "sku",
-            "article_id",
-            "asin",
-            "stock_code",
-            "stockcode",
-        ],
+        &["product", "item_id", "item", "sku", "article_id", "asin", "stock_code", "stockcode"],
     ),
     // Required unless a default is given; `run` checks that.
-    field(
-        "event_type",
-        false,
-        &["event", "type", "action", "kind", "behavior", "behaviour"],
-    ),
+    field("event_type", false, &["event", "type", "action", "kind", "behavior", "behaviour"]),
     field(
         "timestamp",
         false,
-        &[
-            "time",
-            "ts",
-            "event_time",
-            "datetime",
-            "date",
-            "created_at",
-            "occurred_at",
-        ],
+        &["time", "ts", "event_time", "datetime", "date", "created_at", "occurred_at"],
     ),
     field("value", false, &["rating", "score", "stars"]),
     // Not `id`: a row number of one file would hide the rows of another.
@@ -233,9 +175,9 @@ impl Mapping {
         }
         match self.columns.insert(name, column.trim().to_owned()) {
             None => Ok(()),
-            Some(other) => Err(format!(
-                "`{field}` is mapped twice, to `{other}` and to `{column}`"
-            )),
+            Some(other) => {
+                Err(format!("`{field}` is mapped twice, to `{other}` and to `{column}`"))
+            }
         }
     }
 
@@ -265,9 +207,7 @@ impl Mapping {
 /// The fields that a column of this name may serve, each with its rank (0 best).
 pub(super) fn candidates(entity: Entity, mapping: &Mapping, column: &str) -> Vec<(usize, usize)> {
     let fields = entity.fields().iter().enumerate();
-    fields
-        .filter_map(|(at, field)| mapping.rank(field, column).map(|rank| (at, rank)))
-        .collect()
+    fields.filter_map(|(at, field)| mapping.rank(field, column).map(|rank| (at, rank))).collect()
 }
 
 /// Where each field of an entity is in a header.
@@ -330,9 +270,6 @@ pub(super) fn resolve(
 /// `" Unit Price"` → `unit_price`.
 pub(super) fn normal(name: &str) -> String {
     let words = name.split(|c: char| c.is_whitespace() || c == '-' || c == '_');
-    let words: Vec<String> = words
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let words: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
     words.join("_")
 }

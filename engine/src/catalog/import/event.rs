@@ -45,37 +45,15 @@ impl Default for EventRules {
         let names: [(Meaning, &[&str]); 4] = [
             (
                 Meaning::Kind(View),
-                &[
-                    "view",
-                    "click",
-                    "page_view",
-                    "pageview",
-                    "product_view",
-                    "detail",
-                ],
+                &["view", "click", "page_view", "pageview", "product_view", "detail"],
             ),
             (
                 Meaning::Kind(AddToCart),
-                &[
-                    "add_to_cart",
-                    "addtocart",
-                    "cart",
-                    "add",
-                    "basket",
-                    "add_to_basket",
-                ],
+                &["add_to_cart", "addtocart", "cart", "add", "basket", "add_to_basket"],
             ),
             (
                 Meaning::Kind(Purchase),
-                &[
-                    "purchase",
-                    "buy",
-                    "bought",
-                    "order",
-                    "sale",
-                    "transaction",
-                    "review",
-                ],
+                &["purchase", "buy", "bought", "order", "sale", "transaction", "review"],
             ),
             (Meaning::Rating(View), &["rating", "rate", "stars"]),
         ];
@@ -83,11 +61,7 @@ impl Default for EventRules {
             .into_iter()
             .flat_map(|(meaning, names)| names.iter().map(move |n| ((*n).to_owned(), meaning)))
             .collect();
-        Self {
-            types,
-            default: None,
-            min_value: 4.0,
-        }
+        Self { types, default: None, min_value: 4.0 }
     }
 }
 
@@ -230,10 +204,9 @@ fn at_micros(record: &mut Record, now_micros: i64) -> Result<Option<i64>, String
             shown(&said)
         )),
         Some(at) if at < 0 => Err(format!("`timestamp` {} is before 1970", shown(&said))),
-        Some(at) if at > now_micros.saturating_add(DAY_MICROS) => Err(format!(
-            "`timestamp` {} is more than a day in the future",
-            shown(&said)
-        )),
+        Some(at) if at > now_micros.saturating_add(DAY_MICROS) => {
+            Err(format!("`timestamp` {} is more than a day in the future", shown(&said)))
+        }
         at => Ok(at),
     }
 }

@@ -39,14 +39,12 @@ pub(super) fn id(record: &mut Record, at: usize, name: &str) -> Result<String, S
     let trimmed = value.trim();
     match trimmed {
         "" => Err(format!("`{name}` is empty")),
-        _ if trimmed.len() > ID_BYTES => Err(format!(
-            "`{name}` has {} bytes, at most {ID_BYTES} are allowed",
-            trimmed.len()
-        )),
-        _ if trimmed.chars().any(char::is_control) => Err(format!(
-            "`{name}` {} has control characters",
-            shown(trimmed)
-        )),
+        _ if trimmed.len() > ID_BYTES => {
+            Err(format!("`{name}` has {} bytes, at most {ID_BYTES} are allowed", trimmed.len()))
+        }
+        _ if trimmed.chars().any(char::is_control) => {
+            Err(format!("`{name}` {} has control characters", shown(trimmed)))
+        }
         _ => Ok(trimmed.to_owned()),
     }
 }
@@ -61,20 +59,13 @@ pub(super) fn text(
     let value = record.take(at);
     let trimmed = value.trim();
     if trimmed.len() > bytes {
-        return Err(format!(
-            "`{name}` has {} bytes, at most {bytes} are allowed",
-            trimmed.len()
-        ));
+        return Err(format!("`{name}` has {} bytes, at most {bytes} are allowed", trimmed.len()));
     }
     let unwanted = |c: char| c.is_control() && c != '\n';
     if trimmed.contains(unwanted) {
         return Ok(trimmed.replace(unwanted, " "));
     }
-    Ok(if trimmed.len() == value.len() {
-        value
-    } else {
-        trimmed.to_owned()
-    })
+    Ok(if trimmed.len() == value.len() { value } else { trimmed.to_owned() })
 }
 
 /// A value as it is shown in a message: quoted, escaped, short.
@@ -96,10 +87,7 @@ fn amount(record: &mut Record, at: usize, name: &str) -> Result<Option<f64>, Str
         Ok(number) if (0.0..=PRICE_MAX).contains(&number) => Ok(Some(number + 0.0)),
         Ok(number) if number < 0.0 => Err(format!("`{name}` {} is negative", shown(value))),
         Ok(number) if number.is_finite() => Err(format!("`{name}` {} is too large", shown(value))),
-        _ => Err(format!(
-            "`{name}` {} is not a number (write it like 1234.56)",
-            shown(value)
-        )),
+        _ => Err(format!("`{name}` {} is not a number (write it like 1234.56)", shown(value))),
     }
 }
 

@@ -149,10 +149,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn read(&mut self, source: &Source, mut opened: Opened) -> Result<FileSummary, ImportError> {
-        (self.progress)(Progress::Opened {
-            file: &source.path,
-            bytes: opened.bytes,
-        });
+        (self.progress)(Progress::Opened { file: &source.path, bytes: opened.bytes });
         let mut record = Record::new(source.entity.fields().len());
         let mut file = FileSummary {
             file: source.path.clone(),
@@ -164,18 +161,11 @@ impl Job<'_> {
             ignored: Vec::new(),
         };
         let unit = opened.rows.unit();
-        let place = |number| Place {
-            file: source.path.clone(),
-            number,
-            unit,
-        };
+        let place = |number| Place { file: source.path.clone(), number, unit };
         loop {
             let step = opened.rows.next(&mut record);
             let number = record.number;
-            let torn = |why| ImportError::Torn {
-                place: place(number),
-                why,
-            };
+            let torn = |why| ImportError::Torn { place: place(number), why };
             let taken = match step.map_err(torn)? {
                 Step::End => break,
                 Step::Bad(reason) => {
@@ -204,10 +194,10 @@ impl Job<'_> {
                 });
             }
         }
-        opened.rows.finish().map_err(|why| ImportError::Columns {
-            file: source.path.clone(),
-            why,
-        })?;
+        opened
+            .rows
+            .finish()
+            .map_err(|why| ImportError::Columns { file: source.path.clone(), why })?;
         file.ignored = opened.rows.ignored();
         (self.progress)(Progress::Done(&file));
         Ok(file)
@@ -229,9 +219,7 @@ impl Job<'_> {
                 Err(reason) => return Ok(Err(reason)),
             },
             Entity::Events => {
-                let Plan {
-                    events, now_micros, ..
-                } = self.plan;
+                let Plan { events, now_micros, .. } = self.plan;
                 match event::event(record, file.rows, events, *now_micros) {
                     Ok(Outcome::Event { event, dated }) => {
                         file.undated += u64::from(!dated);

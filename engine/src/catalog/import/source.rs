@@ -72,10 +72,7 @@ impl Source {
     /// Opens the file and reads as much as its header. A gzipped Parquet file is unpacked into an
     /// unnamed file in `scratch`: its index is at its end.
     pub(super) fn open(&self, mapping: &Mapping, scratch: &Path) -> Result<Opened, ImportError> {
-        let cannot = |error| ImportError::Open {
-            file: self.path.clone(),
-            error,
-        };
+        let cannot = |error| ImportError::Open { file: self.path.clone(), error };
         let mut file = File::open(&self.path).map_err(cannot)?;
         let found = file.metadata().map_err(cannot)?;
         if found.is_dir() {
@@ -93,10 +90,8 @@ impl Source {
             let rows = ParquetRows::open(file, self.entity, mapping, bytes, read.clone());
             Box::new(rows.map_err(|why| self.refused(format, why))?)
         } else {
-            let counted = Counted {
-                from: BufReader::with_capacity(READ_BYTES, file),
-                read: read.clone(),
-            };
+            let counted =
+                Counted { from: BufReader::with_capacity(READ_BYTES, file), read: read.clone() };
             let text: Box<dyn Read> = match packed {
                 true => Box::new(BufReader::with_capacity(
                     READ_BYTES,
@@ -122,10 +117,7 @@ impl Source {
             let mut head = Vec::new();
             from.take(4).read_to_end(&mut head).map(|_| head)
         };
-        let cannot = |error| ImportError::Open {
-            file: self.path.clone(),
-            error,
-        };
+        let cannot = |error| ImportError::Open { file: self.path.clone(), error };
         let mut head = start(file).map_err(cannot)?;
         file.seek(SeekFrom::Start(0)).map_err(cannot)?;
         let packed = head.starts_with(&GZIP);
@@ -154,10 +146,7 @@ impl Source {
     }
 
     fn unpack(&self, file: File, scratch: &Path) -> Result<File, ImportError> {
-        let cannot = |error| ImportError::Open {
-            file: scratch.to_path_buf(),
-            error,
-        };
+        let cannot = |error| ImportError::Open { file: scratch.to_path_buf(), error };
         let mut plain = tempfile::tempfile_in(scratch).map_err(cannot)?;
         let mut unzip = MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file));
         let mut buffer = vec![0; READ_BYTES];
@@ -174,11 +163,7 @@ impl Source {
 
     fn torn(&self, error: &io::Error) -> ImportError {
         ImportError::Torn {
-            place: Place {
-                file: self.path.clone(),
-                number: 1,
-                unit: "line",
-            },
+            place: Place { file: self.path.clone(), number: 1, unit: "line" },
             why: format!("the gzip is torn or damaged ({error})"),
         }
     }

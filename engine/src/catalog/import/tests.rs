@@ -30,11 +30,7 @@ impl Shop {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::in_folder(&folder, clock::system()).unwrap();
-        Self {
-            folder,
-            store,
-            bad: RefCell::default(),
-        }
+        Self { folder, store, bad: RefCell::default() }
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
@@ -47,11 +43,7 @@ impl Shop {
     fn plan(&self, names: &[&str]) -> Plan {
         let source = |name: &&str| Source {
             path: self.folder.path().join(name),
-            entity: if name.starts_with("events") {
-                Entity::Events
-            } else {
-                Entity::Products
-            },
+            entity: if name.starts_with("events") { Entity::Events } else { Entity::Products },
             format: None,
         };
         Plan {
@@ -70,9 +62,7 @@ impl Shop {
         let folder = format!("{}/", self.folder.path().display());
         run(&self.store, plan, &|progress| {
             if let Progress::Bad(row) = progress {
-                self.bad
-                    .borrow_mut()
-                    .push(row.to_string().replace(&folder, ""));
+                self.bad.borrow_mut().push(row.to_string().replace(&folder, ""));
             }
         })
     }
@@ -88,17 +78,13 @@ impl Shop {
 
     fn products(&self) -> Vec<Product> {
         let mut all = Vec::new();
-        self.store
-            .scan_products(&mut |stored| all.push(stored.product))
-            .unwrap();
+        self.store.scan_products(&mut |stored| all.push(stored.product)).unwrap();
         all
     }
 
     fn events(&self) -> Vec<(String, UserEvent)> {
         let mut all = Vec::new();
-        self.store
-            .scan_events(&mut |user, event| all.push((user.to_owned(), event)))
-            .unwrap();
+        self.store.scan_events(&mut |user, event| all.push((user.to_owned(), event))).unwrap();
         all
     }
 
@@ -163,12 +149,7 @@ fn the_budget_for_bad_rows() {
                 assert_eq!(summary.files[0].bad, times as u64);
                 assert_eq!(summary.imported.products_added, (good * times) as u64);
             }
-            (
-                Err(ImportError::TooManyBad {
-                    bad, rows, last, ..
-                }),
-                Some(at),
-            ) => {
+            (Err(ImportError::TooManyBad { bad, rows, last, .. }), Some(at)) => {
                 assert_eq!((rows, bad), (at, shop.bad().len() as u64), "{budget}");
                 // The header is line 1.
                 assert_eq!(last.place.number, at + 1);
@@ -193,10 +174,7 @@ fn the_budget_for_bad_rows() {
 #[test]
 fn a_summary_says_what_happened() {
     let shop = Shop::new();
-    shop.put(
-        "products.csv",
-        b"id,name,colour,price\na,A,red,1\na,A2,red,2\nb,,red,1\nc,C,red,3\n",
-    );
+    shop.put("products.csv", b"id,name,colour,price\na,A,red,1\na,A2,red,2\nb,,red,1\nc,C,red,3\n");
     shop.put(
         "events.csv",
         b"user_id,product_id,event_type,value\nu,a,rating,5\nu,c,rating,1\nu,x,view,\n",
@@ -208,38 +186,15 @@ fn a_summary_says_what_happened() {
     };
     assert_eq!((products.rows, products.bad), (4, 1));
     assert_eq!(products.ignored, ["colour"]);
-    assert_eq!(
-        (
-            events.rows,
-            events.bad,
-            events.no_preference,
-            events.undated
-        ),
-        (3, 0, 1, 2)
-    );
+    assert_eq!((events.rows, events.bad, events.no_preference, events.undated), (3, 0, 1, 2));
     assert_eq!(summary.products_repeated, 1);
     let done = summary.imported;
-    assert_eq!(
-        (done.products_added, done.events_added, done.events_adrift),
-        (2, 2, 1)
-    );
-    assert_eq!(
-        shop.bad(),
-        [r#"products.csv, line 4: product "b" has no name"#]
-    );
+    assert_eq!((done.products_added, done.events_added, done.events_adrift), (2, 2, 1));
+    assert_eq!(shop.bad(), [r#"products.csv, line 4: product "b" has no name"#]);
 
     let again = shop.run(plan).unwrap();
-    assert_eq!(
-        (
-            again.imported.products_unchanged,
-            again.imported.events_known
-        ),
-        (2, 2)
-    );
-    assert_eq!(
-        (again.imported.products_added, again.imported.events_added),
-        (0, 0)
-    );
+    assert_eq!((again.imported.products_unchanged, again.imported.events_known), (2, 2));
+    assert_eq!((again.imported.products_added, again.imported.events_added), (0, 0));
     assert_eq!(shop.store.catalog_revision().unwrap(), 1);
 }
 
@@ -248,10 +203,8 @@ fn progress_grows_to_the_end_of_the_file() {
     let shop = Shop::new();
     let rows: String = (0..7000).map(|n| format!("p{n},name {n}\n")).collect();
     let text = format!("id,name\n{rows}");
-    for (name, bytes) in [
-        ("p.csv", text.clone().into_bytes()),
-        ("q.csv.gz", gzip(text.as_bytes())),
-    ] {
+    for (name, bytes) in [("p.csv", text.clone().into_bytes()), ("q.csv.gz", gzip(text.as_bytes()))]
+    {
         let path = shop.put(name, &bytes);
         let seen = RefCell::new(Vec::new());
         let told = |progress: Progress<'_>| {

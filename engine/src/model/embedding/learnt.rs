@@ -49,10 +49,8 @@ pub(crate) fn write(
     use std::io::Error;
 
     // Half precision: the error of 1/2048 is far below what two near words differ by.
-    let bytes: Vec<u8> = table
-        .iter()
-        .flat_map(|value| f16::from_f32(*value).to_le_bytes())
-        .collect();
+    let bytes: Vec<u8> =
+        table.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
     let view = TensorView::new(Dtype::F16, vec![words.len(), settings.dims], &bytes)
         .map_err(Error::other)?;
     let tensors = serialize([(TENSOR, view)], None).map_err(Error::other)?;

@@ -71,10 +71,7 @@ pub enum EmbedError {
 
 impl EmbedError {
     pub(crate) fn model(folder: &Path, why: impl Into<String>) -> Self {
-        Self::Model {
-            folder: folder.to_path_buf(),
-            why: why.into(),
-        }
+        Self::Model { folder: folder.to_path_buf(), why: why.into() }
     }
 }
 

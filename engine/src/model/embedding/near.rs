@@ -41,10 +41,7 @@ impl Near {
         let mut shared = vec![0_u8; self.counts.len()];
         for gram in &grams {
             let start = self.postings.partition_point(|(other, _)| other < gram);
-            for (_, id) in self.postings[start..]
-                .iter()
-                .take_while(|(other, _)| other == gram)
-            {
+            for (_, id) in self.postings[start..].iter().take_while(|(other, _)| other == gram) {
                 shared[*id as usize] += 1;
             }
         }
@@ -74,10 +71,8 @@ fn trigrams(word: &str) -> Vec<u64> {
         .map(u64::from)
         .collect();
     // A Unicode scalar value has 21 bits.
-    let mut grams: Vec<u64> = framed
-        .windows(3)
-        .map(|gram| gram[0] << 42 | gram[1] << 21 | gram[2])
-        .collect();
+    let mut grams: Vec<u64> =
+        framed.windows(3).map(|gram| gram[0] << 42 | gram[1] << 21 | gram[2]).collect();
     grams.sort_unstable();
     grams.dedup();
     grams
@@ -89,22 +84,11 @@ mod tests {
 
     #[test]
     fn unknown_words_find_what_they_resemble() {
-        let words = [
-            "headphone",
-            "headset",
-            "telephone",
-            "microphone",
-            "lamp",
-            "1200",
-            "mug",
-        ];
+        let words = ["headphone", "headset", "telephone", "microphone", "lamp", "1200", "mug"];
         let near = Near::new(words);
         let check = |word: &str, expected: &[&str]| {
-            let found: Vec<_> = near
-                .find(word)
-                .into_iter()
-                .map(|(id, _)| words[id as usize])
-                .collect();
+            let found: Vec<_> =
+                near.find(word).into_iter().map(|(id, _)| words[id as usize]).collect();
             assert_eq!(found, expected, "{word}");
         };
         check("headphone", &["headphone"]);

@@ -26,11 +26,7 @@ pub(super) fn files(folder: &Path) -> Result<[PathBuf; 2], EmbedError> {
     let entries = fs::read_dir(folder).map_err(|error| refuse(error.to_string()))?;
     let (mut tables, mut tokenizers) = (Vec::new(), Vec::new());
     for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_lowercase();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         if name.ends_with(".safetensors") {
             tables.push(path);
         } else if name.ends_with(".json") && name.contains("tokenizer") {
@@ -64,9 +60,7 @@ impl StaticTable {
         let mut tokenizer =
             Tokenizer::from_bytes(&tokenizer_bytes).map_err(|error| refuse(error.to_string()))?;
         tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| refuse(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
         let words = tokenizer.get_vocab_size(true);
         if words > table.rows() {
             return Err(refuse(format!(
@@ -74,9 +68,7 @@ impl StaticTable {
                 table.rows()
             )));
         }
-        let unknown = ["<unk>", "[UNK]"]
-            .iter()
-            .find_map(|token| tokenizer.token_to_id(token));
+        let unknown = ["<unk>", "[UNK]"].iter().find_map(|token| tokenizer.token_to_id(token));
         Ok(Self {
             fingerprint: fingerprint("static 1", [&table_bytes[..], &tokenizer_bytes]),
             tokenizer,

@@ -25,10 +25,7 @@ pub(super) fn tokenizer(words: &[&str]) -> Vec<u8> {
 
 pub(super) fn tensors(named: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
     let views = named.iter().map(|(name, dtype, shape, bytes)| {
-        (
-            *name,
-            TensorView::new(*dtype, shape.clone(), bytes).unwrap(),
-        )
+        (*name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
     });
     serialize(views, None).unwrap()
 }
@@ -68,13 +65,7 @@ fn a_static_table_gives_the_direction_of_the_mean() {
         match (&found, expected) {
             (None, None) => {}
             (Some(found), Some(expected)) => {
-                assert!(
-                    found
-                        .iter()
-                        .zip(expected)
-                        .all(|(a, b)| (a - b).abs() < 1e-6),
-                    "{found:?}"
-                );
+                assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
             }
             _ => panic!("{text:?}: {found:?}, not {expected:?}"),
         }
@@ -108,27 +99,12 @@ fn static_tables_come_in_several_layouts() {
         fs::write(folder.path().join("README.md"), "").unwrap();
         assert_eq!(recognise(folder.path()), Ok(Kind::Static));
         let lamp = embed(&open(folder.path()).unwrap(), "lamp").unwrap();
-        assert!(
-            (lamp[0] - 0.6).abs() < 1e-3 && (lamp[1] - 0.8).abs() < 1e-3,
-            "{lamp:?}"
-        );
+        assert!((lamp[0] - 0.6).abs() < 1e-3 && (lamp[1] - 0.8).abs() < 1e-3, "{lamp:?}");
     };
     let halves = |to: fn(f32) -> [u8; 2]| ROWS.iter().flat_map(|x| to(*x)).collect::<Vec<u8>>();
-    check(
-        "model.safetensors",
-        "embeddings",
-        "tokenizer.json",
-        Dtype::F32,
-        f32s(&ROWS),
-    );
+    check("model.safetensors", "embeddings", "tokenizer.json", Dtype::F32, f32s(&ROWS));
     let f16s = halves(|x| f16::from_f32(x).to_le_bytes());
-    check(
-        "a_256.safetensors",
-        "embedding.weight",
-        "a_tokenizer_config.json",
-        Dtype::F16,
-        f16s,
-    );
+    check("a_256.safetensors", "embedding.weight", "a_tokenizer_config.json", Dtype::F16, f16s);
     let bf16s = halves(|x| bf16::from_f32(x).to_le_bytes());
     check("t.safetensors", "x", "Tokenizer.JSON", Dtype::BF16, bf16s);
 }
@@ -152,28 +128,16 @@ fn folders_without_a_sound_model_are_refused_with_a_sentence() {
     let write = |name: &'static str, bytes: Vec<u8>| {
         move |folder: &Path| fs::write(folder.join(name), &bytes).unwrap()
     };
-    check(
-        &|folder| fs::remove_dir_all(folder).unwrap(),
-        "there is no such folder",
-    );
-    check(
-        &|folder| fs::remove_file(folder.join("tokenizer.json")).unwrap(),
-        "no model in it",
-    );
+    check(&|folder| fs::remove_dir_all(folder).unwrap(), "there is no such folder");
+    check(&|folder| fs::remove_file(folder.join("tokenizer.json")).unwrap(), "no model in it");
     check(&write("other.safetensors", vec![]), "no model in it");
     check(&write("table.safetensors", vec![]), "eader");
     check(&write("table.safetensors", vec![0xFF; 64]), "eader");
     check(&write("tokenizer.json", b"{".to_vec()), "EOF");
     let words: Vec<String> = (0..9).map(|n| format!("w{n}")).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    check(
-        &write("tokenizer.json", tokenizer(&words)),
-        "10 tokens, but the table has 4 rows",
-    );
-    check(
-        &table(Dtype::F32, vec![8], f32s(&ROWS)),
-        "is not [rows, dims]",
-    );
+    check(&write("tokenizer.json", tokenizer(&words)), "10 tokens, but the table has 4 rows");
+    check(&table(Dtype::F32, vec![8], f32s(&ROWS)), "is not [rows, dims]");
     check(&table(Dtype::F32, vec![0, 2], vec![]), "the table is empty");
     check(&table(Dtype::U8, vec![4, 2], vec![0; 8]), "type U8");
     let mut rows = ROWS;
@@ -186,17 +150,12 @@ fn folders_without_a_sound_model_are_refused_with_a_sentence() {
 #[test]
 fn a_fingerprint_is_that_of_the_contents() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    folders
-        .iter()
-        .for_each(|folder| static_model(folder.path()));
+    folders.iter().for_each(|folder| static_model(folder.path()));
     let fingerprint = |at: usize| open(folders[at].path()).unwrap().fingerprint().to_owned();
     assert_eq!(fingerprint(0), fingerprint(1));
     assert_eq!(fingerprint(0).len(), 16);
-    fs::write(
-        folders[1].path().join("tokenizer.json"),
-        tokenizer(&["mug", "red", "lamp"]),
-    )
-    .unwrap();
+    fs::write(folders[1].path().join("tokenizer.json"), tokenizer(&["mug", "red", "lamp"]))
+        .unwrap();
     assert_ne!(fingerprint(0), fingerprint(1));
 }
 
@@ -231,10 +190,7 @@ fn a_product_is_read_name_first() {
     check(&product, Kind::Static, bag);
     let read = "Red mug. Acme. Kitchen   Mugs Gifts. Holds coffee.";
     check(&product, Kind::Transformer, read);
-    let named = Product {
-        name: "Lamp".into(),
-        ..Product::default()
-    };
+    let named = Product { name: "Lamp".into(), ..Product::default() };
     check(&named, Kind::Transformer, "Lamp");
     check(&Product::default(), Kind::Learnt, "");
 }
@@ -244,15 +200,8 @@ fn a_product_is_read_name_first() {
 fn without_the_feature_a_transformer_says_how_to_get_it() {
     let folder = tempfile::tempdir().unwrap();
     static_model(folder.path());
-    fs::rename(
-        folder.path().join("table.safetensors"),
-        folder.path().join("model.safetensors"),
-    )
-    .unwrap();
-    fs::write(
-        folder.path().join("config.json"),
-        r#"{"num_hidden_layers": 6}"#,
-    )
-    .unwrap();
+    fs::rename(folder.path().join("table.safetensors"), folder.path().join("model.safetensors"))
+        .unwrap();
+    fs::write(folder.path().join("config.json"), r#"{"num_hidden_layers": 6}"#).unwrap();
     assert!(why(open(folder.path())).contains("--features transformer"));
 }

@@ -12,19 +12,10 @@ pub fn product_text(product: &Product, kind: Kind) -> String {
     // Category paths are words, not punctuation.
     let category = product.category.replace([';', '>', '|', '/'], " ");
     let fields: &[&str] = match kind {
-        Kind::Transformer => &[
-            &product.name,
-            &product.brand,
-            &category,
-            &product.description,
-        ],
-        Kind::Static | Kind::Learnt => &[
-            &product.name,
-            &product.name,
-            &product.brand,
-            &category,
-            &product.description,
-        ],
+        Kind::Transformer => &[&product.name, &product.brand, &category, &product.description],
+        Kind::Static | Kind::Learnt => {
+            &[&product.name, &product.name, &product.brand, &category, &product.description]
+        }
     };
     let mut text = String::new();
     for field in fields {

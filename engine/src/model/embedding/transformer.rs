@@ -28,11 +28,7 @@ pub struct Transformer {
 
 impl std::fmt::Debug for Transformer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Transformer({} dimensions, {})",
-            self.dims, self.fingerprint
-        )
+        write!(f, "Transformer({} dimensions, {})", self.dims, self.fingerprint)
     }
 }
 
@@ -46,10 +42,8 @@ impl Transformer {
         let config_bytes = read("config.json")?;
         let tokenizer_bytes = read("tokenizer.json")?;
         let model_bytes = read("model.safetensors")?;
-        let fingerprint = fingerprint(
-            "transformer 1",
-            [&config_bytes[..], &tokenizer_bytes, &model_bytes],
-        );
+        let fingerprint =
+            fingerprint("transformer 1", [&config_bytes[..], &tokenizer_bytes, &model_bytes]);
 
         let config: Config = serde_json::from_slice(&config_bytes)
             .map_err(|error| refuse("config.json", format!("it describes no BERT: {error}")))?;
@@ -85,9 +79,7 @@ impl Transformer {
 
     fn tokens(&self, text: &str) -> Result<Encoding, EmbedError> {
         let text = &text[..text.floor_char_boundary(MAX_BYTES)];
-        self.tokenizer
-            .encode_fast(text, true)
-            .map_err(|error| EmbedError::Text(error.to_string()))
+        self.tokenizer.encode_fast(text, true).map_err(|error| EmbedError::Text(error.to_string()))
     }
 
     /// Shape: `[texts, tokens of the longest]` in, `[texts, dims]` out.
@@ -97,9 +89,7 @@ impl Transformer {
         let padded = |numbers: fn(&Encoding) -> &[u32]| {
             let rows = texts.iter().flat_map(|text| {
                 let row = numbers(text);
-                row.iter()
-                    .copied()
-                    .chain(std::iter::repeat_n(0, longest - row.len()))
+                row.iter().copied().chain(std::iter::repeat_n(0, longest - row.len()))
             });
             Tensor::from_vec(rows.collect::<Vec<u32>>(), shape, &Device::Cpu)
         };
@@ -123,20 +113,14 @@ impl Embedder for Transformer {
         let mut vectors = vec![None; texts.len()];
         // The model would give a vector to nothing, too: that of its own start and end marks.
         let mut tokens = Vec::with_capacity(texts.len());
-        for (at, text) in texts
-            .iter()
-            .enumerate()
-            .filter(|(_, text)| !text.trim().is_empty())
-        {
+        for (at, text) in texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             tokens.push((at, self.tokens(text)?));
         }
         // Texts of one length together: padding is computed like text.
         tokens.sort_by_key(|(_, tokens)| tokens.len());
         let (places, tokens): (Vec<usize>, Vec<Encoding>) = tokens.into_iter().unzip();
         for (places, tokens) in places.chunks(BATCH).zip(tokens.chunks(BATCH)) {
-            let rows = self
-                .encode(tokens)
-                .map_err(|error| EmbedError::Text(error.to_string()))?;
+            let rows = self.encode(tokens).map_err(|error| EmbedError::Text(error.to_string()))?;
             for (place, row) in places.iter().zip(rows) {
                 vectors[*place] = to_unit(row);
             }

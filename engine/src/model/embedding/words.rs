@@ -101,14 +101,8 @@ mod tests {
         check("  ?!  🎧 ", &[]);
         check("Crème Brûlée Dishes", &["creme", "brulee", "dish"]);
         check("batteries, boxes & glasses", &["battery", "box", "glass"]);
-        check(
-            "wireless bus glass lens",
-            &["wireless", "bus", "glass", "len"],
-        );
-        check(
-            "64GB iPhone12",
-            &["64gb", "64", "gb", "iphone12", "iphone", "12"],
-        );
+        check("wireless bus glass lens", &["wireless", "bus", "glass", "len"]);
+        check("64GB iPhone12", &["64gb", "64", "gb", "iphone12", "iphone", "12"]);
         check("WH-1000XM4", &["wh", "1000xm4", "1000", "xm", "4"]);
         check("無線耳機", &["無線", "線耳", "耳機"]);
         check("ＦＵＬＬ ｗｉｄｔｈ ﬁt", &["full", "width", "fit"]);

@@ -42,12 +42,7 @@ impl Building {
         remove_leftovers(&indexes).map_err(io_error("clean", &indexes))?;
         let folder = indexes.join(format!("{BUILDING}{}", std::process::id()));
         fs::create_dir(&folder).map_err(io_error("make", &folder))?;
-        Ok(Self {
-            data_dir: data_dir.to_path_buf(),
-            folder,
-            published: false,
-            _lock: lock,
-        })
+        Ok(Self { data_dir: data_dir.to_path_buf(), folder, published: false, _lock: lock })
     }
 
     /// The folder of a part, made if absent. Every file in it when the version is published
@@ -142,14 +137,9 @@ fn seal(version: &Path, part: &Path) -> io::Result<Vec<FileEntry>> {
             durable::sync_file(path)?;
             let (bytes, sha256) = manifest::hash_file(path)?;
             let relative = path.strip_prefix(version).map_err(io::Error::other)?;
-            let path = relative
-                .to_str()
-                .ok_or_else(|| io::Error::other("a file name is not UTF-8"))?;
-            Ok(FileEntry {
-                path: path.to_owned(),
-                bytes,
-                sha256,
-            })
+            let path =
+                relative.to_str().ok_or_else(|| io::Error::other("a file name is not UTF-8"))?;
+            Ok(FileEntry { path: path.to_owned(), bytes, sha256 })
         })
         .collect::<io::Result<Vec<_>>>()?;
     // Children before parents, so that no folder on disk names a child that is not.

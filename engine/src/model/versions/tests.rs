@@ -34,9 +34,7 @@ fn publish(data_dir: &Path, second: i64) -> Version {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, content).unwrap();
     }
-    building
-        .publish(manifest(), START + second * 1_000_000)
-        .unwrap()
+    building.publish(manifest(), START + second * 1_000_000).unwrap()
 }
 
 #[test]
@@ -45,29 +43,16 @@ fn a_published_version_is_in_force_and_whole() {
     assert_eq!(current(folder.path()).unwrap(), None);
     assert_eq!(names(folder.path()).unwrap(), [""; 0]);
     let version = publish(folder.path(), 0);
-    assert!(
-        version.name.starts_with("20261123T201658123Z-"),
-        "{}",
-        version.name
-    );
+    assert!(version.name.starts_with("20261123T201658123Z-"), "{}", version.name);
     assert_eq!(version.manifest.created_at, "2026-11-23T20:16:58.123Z");
     assert_eq!(current(folder.path()).unwrap(), Some(version.clone()));
     assert!(version.check_store("store-a").is_ok());
     let refused = version.check_store("store-b").unwrap_err();
-    assert!(
-        matches!(refused, VersionError::WrongStore { .. }),
-        "{refused}"
-    );
-    assert_eq!(
-        version.verify(Part::Keyword).unwrap(),
-        version.folder.join("keyword")
-    );
+    assert!(matches!(refused, VersionError::WrongStore { .. }), "{refused}");
+    assert_eq!(version.verify(Part::Keyword).unwrap(), version.folder.join("keyword"));
     assert!(version.verify(Part::Vectors).is_ok());
     let refused = version.verify(Part::Embedding).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "embedding: the index version has no such part"
-    );
+    assert_eq!(refused.to_string(), "embedding: the index version has no such part");
 }
 
 #[test]
@@ -76,10 +61,7 @@ fn damage_in_one_part_leaves_the_other() {
     let version = publish(folder.path(), 0);
     fs::write(version.folder.join("keyword/segments/1.idx"), "postinGs").unwrap();
     let refused = version.verify(Part::Keyword).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "keyword: checksum of keyword/segments/1.idx does not match"
-    );
+    assert_eq!(refused.to_string(), "keyword: checksum of keyword/segments/1.idx does not match");
     assert!(version.verify(Part::Vectors).is_ok());
 
     // What the manifest does not name is not looked at.
@@ -90,10 +72,7 @@ fn damage_in_one_part_leaves_the_other() {
     fs::rename(&file, folder.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), &file).unwrap();
     let refused = version.verify(Part::Vectors).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "vectors: vectors/vectors.f32 is a symbolic link"
-    );
+    assert_eq!(refused.to_string(), "vectors: vectors/vectors.f32 is a symbolic link");
 }
 
 #[test]
@@ -113,17 +92,9 @@ fn a_manifest_is_believed_only_as_it_was_written() {
     check("", changed);
     check(&whole[..whole.len() / 2], changed);
     check(&whole.replace("store-a", "store-b"), changed);
-    check(
-        &fs::read_to_string(other.folder.join("manifest.json")).unwrap(),
-        changed,
-    );
+    check(&fs::read_to_string(other.folder.join("manifest.json")).unwrap(), changed);
     fs::remove_file(&path).unwrap();
-    assert!(
-        current(folder.path())
-            .unwrap_err()
-            .to_string()
-            .contains("No such file")
-    );
+    assert!(current(folder.path()).unwrap_err().to_string().contains("No such file"));
 }
 
 #[test]
@@ -134,16 +105,10 @@ fn manifests_that_are_not_ours_are_refused() {
         let refused = Manifest::parse(&serde_json::to_vec(&value).unwrap()).unwrap_err();
         assert!(refused.contains(expected), "{refused}");
     };
-    check(
-        &|value| value["format"] = 2.into(),
-        "its format is 2, this program reads 1",
-    );
+    check(&|value| value["format"] = 2.into(), "its format is 2, this program reads 1");
     check(&|value| value["format"] = "1".into(), "invalid type");
     check(&|value| value["surprise"] = 1.into(), "unknown field");
-    check(
-        &|value| drop(value.as_object_mut().unwrap().remove("store_id")),
-        "missing field",
-    );
+    check(&|value| drop(value.as_object_mut().unwrap().remove("store_id")), "missing field");
     for path in [
         "../../etc/passwd",
         "/etc/passwd",
@@ -155,10 +120,7 @@ fn manifests_that_are_not_ours_are_refused() {
         "keyword/\0",
     ] {
         let file = serde_json::json!([{"path": path, "bytes": 1, "sha256": ""}]);
-        check(
-            &|value| value["parts"]["keyword"] = file.clone(),
-            "is not a path inside keyword",
-        );
+        check(&|value| value["parts"]["keyword"] = file.clone(), "is not a path inside keyword");
     }
     assert!(Manifest::parse(b"").is_err() && Manifest::parse(&[0xFF; 100]).is_err());
 }
@@ -170,10 +132,7 @@ fn current_names_versions_only() {
     let check = |line: &str| {
         fs::write(folder.path().join("indexes/CURRENT"), line).unwrap();
         let refused = current(folder.path()).unwrap_err();
-        assert!(
-            matches!(refused, VersionError::Broken { .. }),
-            "{line:?}: {refused}"
-        );
+        assert!(matches!(refused, VersionError::Broken { .. }), "{line:?}: {refused}");
     };
     check("");
     check("../../somewhere");
@@ -190,27 +149,16 @@ fn current_names_versions_only() {
 #[test]
 fn rolling_back_and_pruning_keep_what_is_in_force() {
     let folder = tempfile::tempdir().unwrap();
-    let made: Vec<String> = (0..5)
-        .map(|second| publish(folder.path(), second).name)
-        .collect();
+    let made: Vec<String> = (0..5).map(|second| publish(folder.path(), second).name).collect();
     let newest_first: Vec<String> = made.iter().rev().cloned().collect();
     assert_eq!(names(folder.path()).unwrap(), newest_first);
 
     point_to(folder.path(), &made[1]).unwrap();
     assert_eq!(current(folder.path()).unwrap().unwrap().name, made[1]);
-    assert_eq!(
-        prune(folder.path(), 2).unwrap(),
-        [made[2].clone(), made[0].clone()]
-    );
-    assert_eq!(
-        names(folder.path()).unwrap(),
-        [&made[4], &made[3], &made[1]].map(Clone::clone)
-    );
+    assert_eq!(prune(folder.path(), 2).unwrap(), [made[2].clone(), made[0].clone()]);
+    assert_eq!(names(folder.path()).unwrap(), [&made[4], &made[3], &made[1]].map(Clone::clone));
     point_to(folder.path(), &made[4]).unwrap();
-    assert_eq!(
-        prune(folder.path(), 0).unwrap(),
-        [made[3].clone(), made[1].clone()]
-    );
+    assert_eq!(prune(folder.path(), 0).unwrap(), [made[3].clone(), made[1].clone()]);
     assert_eq!(names(folder.path()).unwrap(), [made[4].clone()]);
 }
 

@@ -29,9 +29,7 @@ fn low_rank(count: usize, rank: usize, seed: u64) -> Vec<f32> {
         let mut row: Vec<f32> = (0..DIMS).map(|_| 0.1 * numbers.next()).collect();
         for direction in directions.chunks(DIMS) {
             let weight = numbers.next();
-            row.iter_mut()
-                .zip(direction)
-                .for_each(|(x, d)| *x += weight * d);
+            row.iter_mut().zip(direction).for_each(|(x, d)| *x += weight * d);
         }
         values.extend(to_unit(row).unwrap());
     }
@@ -49,10 +47,7 @@ fn owners(ordinals: Vec<u32>) -> Owners {
 }
 
 fn recall(found: &[super::Hit], expected: &[super::Hit]) -> f64 {
-    let hits = expected
-        .iter()
-        .filter(|e| found.iter().any(|f| f.position == e.position))
-        .count();
+    let hits = expected.iter().filter(|e| found.iter().any(|f| f.position == e.position)).count();
     hits as f64 / expected.len() as f64
 }
 
@@ -87,9 +82,7 @@ fn filters_are_obeyed_whichever_way_is_taken() {
     let owners = owners((0..count as u32).map(|at| at * 3).collect());
     let queries = low_rank(20, 16, 4);
     let check = |keep: &dyn Fn(u32) -> bool| {
-        let kept = (0..count as u32)
-            .filter(|at| keep(*at))
-            .map(|at| Ordinal(at * 3));
+        let kept = (0..count as u32).filter(|at| keep(*at)).map(|at| Ordinal(at * 3));
         let among = Positions::of(&Allowed::from_ordinals(kept), &owners);
         assert!(among.iter().eq((0..count as u32).filter(|at| keep(*at))));
         for query in queries.chunks(DIMS) {
@@ -117,10 +110,7 @@ fn what_would_hang_or_be_dropped_is_refused() {
         let mut bad = values.clone();
         bad.splice(..vector.len().min(DIMS), vector.iter().copied());
         if vector.len() == DIMS {
-            assert_eq!(
-                Hnsw::build(DIMS, &bad, 1, &|_| {}).err().as_ref(),
-                Some(expected)
-            );
+            assert_eq!(Hnsw::build(DIMS, &bad, 1, &|_| {}).err().as_ref(), Some(expected));
             assert_eq!(Exact::new(DIMS, bad).as_ref(), Err(expected));
         }
     };
@@ -128,10 +118,7 @@ fn what_would_hang_or_be_dropped_is_refused() {
     check(&with(f32::NAN), &VectorError::NotFinite);
     check(&with(f32::INFINITY), &VectorError::NotFinite);
     check(&with(f32::NEG_INFINITY), &VectorError::NotFinite);
-    let length = |found| VectorError::Length {
-        found,
-        expected: DIMS,
-    };
+    let length = |found| VectorError::Length { found, expected: DIMS };
     check(&[], &length(0));
     check(&[0.5; DIMS - 1], &length(DIMS - 1));
     check(&[0.5; DIMS + 1], &length(DIMS + 1));
@@ -154,18 +141,10 @@ fn what_was_written_is_read() {
     for (vector, position) in values.chunks(DIMS).zip(0..) {
         read.copy(position, &mut row).unwrap();
         assert_eq!(row, vector);
-        assert_eq!(
-            read.search(vector, 10, None),
-            graph.search(vector, 10, None)
-        );
+        assert_eq!(read.search(vector, 10, None), graph.search(vector, 10, None));
     }
     for (dims, len) in [(DIMS, 499), (DIMS + 1, 500)] {
-        assert!(
-            Hnsw::read(&path, dims, len)
-                .unwrap_err()
-                .to_string()
-                .contains("500 × 48")
-        );
+        assert!(Hnsw::read(&path, dims, len).unwrap_err().to_string().contains("500 × 48"));
     }
     assert!(Hnsw::read(&folder.path().join("none"), DIMS, 500).is_err());
     assert!(graph.write(&folder.path().join("no/such/folder")).is_err());
@@ -185,12 +164,7 @@ fn many_threads_find_what_one_finds() {
     let all = || -> Vec<_> {
         queries
             .chunks(DIMS)
-            .map(|query| {
-                (
-                    graph.search(query, 20, None),
-                    graph.search(query, 20, Some(&among)),
-                )
-            })
+            .map(|query| (graph.search(query, 20, None), graph.search(query, 20, Some(&among))))
             .collect()
     };
     let alone = all();

@@ -127,11 +127,7 @@ pub(super) fn pair(items: &[Item]) -> Option<String> {
     if items.iter().any(|item| item.stop) {
         return None;
     }
-    one_word(
-        items
-            .iter()
-            .map(|item| item.measure.as_deref().unwrap_or(&item.surface)),
-    )
+    one_word(items.iter().map(|item| item.measure.as_deref().unwrap_or(&item.surface)))
 }
 
 fn one_word<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String> {
@@ -167,9 +163,7 @@ pub(super) fn terms(text: &str) -> Vec<(usize, String)> {
 pub(super) fn pairs(text: &str) -> Vec<(usize, String)> {
     let items = items(text);
     let pairs = items.windows(2).enumerate();
-    pairs
-        .filter_map(|(at, two)| Some((at, pair(two)?)))
-        .collect()
+    pairs.filter_map(|(at, two)| Some((at, pair(two)?))).collect()
 }
 
 #[cfg(test)]

@@ -31,9 +31,7 @@ impl Builder {
         let wrap = |e| KeywordError::folder(dir, &e);
         let schema = schema();
         let index = Index::create_in_dir(dir, schema.clone()).map_err(wrap)?;
-        let writer = index
-            .writer_with_num_threads(1, WRITER_MEMORY)
-            .map_err(wrap)?;
+        let writer = index.writer_with_num_threads(1, WRITER_MEMORY).map_err(wrap)?;
         // Merged once, at the end: background merges would rewrite the same postings several times.
         writer.set_merge_policy(Box::new(NoMergePolicy));
         Ok(Self {
@@ -56,11 +54,7 @@ impl Builder {
         ];
         let mut document = TantivyDocument::default();
         for (&field, terms) in self.fields.iter().zip(texts) {
-            let token = |(position, text)| Token {
-                position,
-                text,
-                ..Token::default()
-            };
+            let token = |(position, text)| Token { position, text, ..Token::default() };
             let text = PreTokenizedString {
                 text: String::new(),
                 tokens: terms.into_iter().map(token).collect(),
@@ -79,10 +73,7 @@ impl Builder {
         let segments = index.searchable_segment_ids().map_err(write_error)?;
         if segments.len() > 1 {
             self.writer.merge(&segments).wait().map_err(write_error)?;
-            self.writer
-                .garbage_collect_files()
-                .wait()
-                .map_err(write_error)?;
+            self.writer.garbage_collect_files().wait().map_err(write_error)?;
         }
         self.writer.wait_merging_threads().map_err(write_error)?;
         let synced = index.directory().sync_directory();

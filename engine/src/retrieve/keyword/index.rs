@@ -40,9 +40,7 @@ pub(super) struct Text {
 
 impl std::fmt::Debug for KeywordIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeywordIndex")
-            .field("products", &self.places.len())
-            .finish_non_exhaustive()
+        f.debug_struct("KeywordIndex").field("products", &self.places.len()).finish_non_exhaustive()
     }
 }
 
@@ -75,11 +73,7 @@ impl KeywordIndex {
         places.sort_unstable();
         let factors =
             std::array::from_fn(|field| length_factors(field, average_length(&segments, field)));
-        Ok(Self {
-            segments,
-            factors,
-            places,
-        })
+        Ok(Self { segments, factors, places })
     }
 
     /// How many products it holds.
@@ -97,11 +91,8 @@ impl KeywordIndex {
     pub(super) fn within_one_edit(&self, word: &str) -> BTreeMap<String, u64> {
         let mut found = BTreeMap::new();
         // The field of the term is of no matter to the automaton.
-        let query = FuzzyTermQuery::new(
-            Term::from_field_text(Field::from_field_id(0), word),
-            1,
-            true,
-        );
+        let query =
+            FuzzyTermQuery::new(Term::from_field_text(Field::from_field_id(0), word), 1, true);
         for segment in &self.segments {
             for text in &segment.texts[VOCABULARY] {
                 let Ok(automaton) = query.automaton() else {
@@ -134,10 +125,7 @@ impl Segment {
             })
         };
         Ok(Self {
-            texts: fields
-                .into_iter()
-                .map(text)
-                .collect::<tantivy::Result<_>>()?,
+            texts: fields.into_iter().map(text).collect::<tantivy::Result<_>>()?,
             ordinals: (0..reader.max_doc()).map(ordinal).collect(),
         })
     }
@@ -149,15 +137,10 @@ fn average_length(segments: &[Segment], field: usize) -> f32 {
     let terms: u64 = texts().map(|text| text.postings.total_num_tokens()).sum();
     let filled = |text: &Text| {
         let docs = 0..text.lengths.num_docs();
-        docs.filter(|&doc| text.lengths.fieldnorm_id(doc) > 0)
-            .count()
+        docs.filter(|&doc| text.lengths.fieldnorm_id(doc) > 0).count()
     };
     let filled: usize = texts().map(filled).sum();
-    if filled == 0 {
-        1.0
-    } else {
-        terms as f32 / filled as f32
-    }
+    if filled == 0 { 1.0 } else { terms as f32 / filled as f32 }
 }
 
 /// Ordered by raw score, then by ordinal, the smaller the better.
@@ -168,9 +151,7 @@ impl Eq for Scored {}
 
 impl Ord for Scored {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0
-            .total_cmp(&other.0)
-            .then_with(|| self.1.cmp(&other.1))
+        self.0.total_cmp(&other.0).then_with(|| self.1.cmp(&other.1))
     }
 }
 
@@ -200,11 +181,7 @@ impl Retriever for KeywordIndex {
             let docs = 0..segment.ordinals.len() as DocId;
             question.score(nth, docs, |doc, raw| {
                 let ordinal = segment.ordinals[doc as usize];
-                if ask
-                    .allowed
-                    .as_ref()
-                    .is_some_and(|allowed| !allowed.contains(ordinal))
-                {
+                if ask.allowed.as_ref().is_some_and(|allowed| !allowed.contains(ordinal)) {
                     return;
                 }
                 let entry = Scored(raw, Reverse(ordinal));
@@ -230,10 +207,7 @@ impl Retriever for KeywordIndex {
     fn scores(&self, ask: &Ask, ordinals: &[Ordinal]) -> Vec<Option<Candidate>> {
         let question = Question::new(self, ask);
         let score = |&ordinal| {
-            let place = self
-                .places
-                .binary_search_by_key(&ordinal, |place| place.0)
-                .ok()?;
+            let place = self.places.binary_search_by_key(&ordinal, |place| place.0).ok()?;
             let (_, nth, doc) = self.places[place];
             let mut found = None;
             question.score(nth as usize, doc..doc + 1, |_, raw| found = Some(raw));

@@ -47,10 +47,7 @@ pub enum KeywordError {
 
 impl KeywordError {
     fn folder(dir: &Path, why: &dyn std::fmt::Display) -> Self {
-        Self::Folder {
-            dir: dir.to_owned(),
-            why: why.to_string(),
-        }
+        Self::Folder { dir: dir.to_owned(), why: why.to_string() }
     }
 }
 

@@ -43,12 +43,7 @@ pub(super) struct Piece {
 pub(super) fn pieces(text: &str) -> Vec<Piece> {
     let folded = fold(text);
     let chars: Vec<char> = folded.chars().collect();
-    let mut scan = Scan {
-        chars: &chars,
-        at: 0,
-        glue: Glue::Space,
-        out: Vec::new(),
-    };
+    let mut scan = Scan { chars: &chars, at: 0, glue: Glue::Space, out: Vec::new() };
     scan.run();
     mixed_numbers(scan.out)
 }
@@ -88,20 +83,13 @@ impl Scan<'_> {
     }
 
     fn push(&mut self, text: String, kind: Kind) {
-        self.out.push(Piece {
-            text,
-            kind,
-            glue: self.glue,
-        });
+        self.out.push(Piece { text, kind, glue: self.glue });
         self.glue = Glue::None;
     }
 
     fn sign(&mut self, c: char) {
         let after_number = self.glue == Glue::None
-            && self
-                .out
-                .last()
-                .is_some_and(|piece| piece.kind == Kind::Number);
+            && self.out.last().is_some_and(|piece| piece.kind == Kind::Number);
         match c {
             // Inches and feet: 17" and 8'. NFKC writes ″ as two primes.
             '"' | '”' | '“' if after_number => self.push("in".into(), Kind::Word),
@@ -122,11 +110,7 @@ impl Scan<'_> {
                     _ => Glue::Space,
                 };
                 // Two signs in a row separate.
-                self.glue = if self.glue == Glue::None {
-                    glue
-                } else {
-                    Glue::Space
-                };
+                self.glue = if self.glue == Glue::None { glue } else { Glue::Space };
             }
         }
         self.at += 1;

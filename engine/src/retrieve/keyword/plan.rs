@@ -89,12 +89,7 @@ pub(super) fn plan(text: &str, max_terms: usize, lexicon: &dyn Lexicon) -> Vec<C
     let halves = guess(&items, &mut concepts, lexicon);
 
     let mut out: Vec<Concept> = Vec::with_capacity(items.len());
-    for concept in concepts
-        .into_iter()
-        .flatten()
-        .chain(halves)
-        .chain(confirming)
-    {
+    for concept in concepts.into_iter().flatten().chain(halves).chain(confirming) {
         let same = |seen: &Concept| seen.spellings[0] == concept.spellings[0];
         if !out.iter().any(same) {
             out.push(concept);
@@ -105,16 +100,8 @@ pub(super) fn plan(text: &str, max_terms: usize, lexicon: &dyn Lexicon) -> Vec<C
 
 impl Concept {
     fn new(term: impl Into<String>, place: Place) -> Self {
-        let spelling = Spelling {
-            term: term.into(),
-            place,
-            weight: 1.0,
-        };
-        Self {
-            spellings: vec![spelling],
-            weight: 1.0,
-            required: true,
-        }
+        let spelling = Spelling { term: term.into(), place, weight: 1.0 };
+        Self { spellings: vec![spelling], weight: 1.0, required: true }
     }
 
     /// A word, its other forms, and itself as two words.
@@ -136,26 +123,14 @@ impl Concept {
 
     fn or(&mut self, term: impl Into<String>, place: Place, weight: f32) {
         let term = term.into();
-        if !self
-            .spellings
-            .iter()
-            .any(|seen| seen.term == term && seen.place == place)
-        {
-            self.spellings.push(Spelling {
-                term,
-                place,
-                weight,
-            });
+        if !self.spellings.iter().any(|seen| seen.term == term && seen.place == place) {
+            self.spellings.push(Spelling { term, place, weight });
         }
     }
 
     /// Something that confirms words which are concepts of their own.
     fn confirming(term: impl Into<String>, place: Place, weight: f32) -> Self {
-        Self {
-            weight,
-            required: false,
-            ..Self::new(term, place)
-        }
+        Self { weight, required: false, ..Self::new(term, place) }
     }
 
     fn known(&self, lexicon: &dyn Lexicon) -> bool {

@@ -32,10 +32,7 @@ impl<'a> Question<'a> {
     /// Reads the query of `ask`.
     pub fn new(index: &'a KeywordIndex, ask: &Ask) -> Self {
         let query = &ask.policy.query;
-        let known = Known {
-            index,
-            terms: RefCell::default(),
-        };
+        let known = Known { index, terms: RefCell::default() };
         let concepts = plan(&ask.text, query.max_terms, &known);
         let boosts = boosts(&query.keyword.boosts);
         let weights: Vec<f32> = concepts
@@ -51,14 +48,7 @@ impl<'a> Question<'a> {
         let required = concepts.iter().zip(&weights);
         let required = required.filter(|(c, _)| c.required).map(|(_, w)| w).sum();
         let perfect = perfect(index, &concepts, &weights, &boosts);
-        Self {
-            known,
-            concepts,
-            weights,
-            boosts,
-            required,
-            perfect,
-        }
+        Self { known, concepts, weights, boosts, required, perfect }
     }
 
     /// There is nothing in the query to look for.
@@ -161,18 +151,12 @@ impl Known<'_> {
             for (field, text) in held.texts.iter().enumerate() {
                 // A dictionary that cannot be read was refused by its checksum long before.
                 if let Ok(Some(info)) = text.postings.terms().get(term) {
-                    found.push(Occurrence {
-                        segment,
-                        field,
-                        info,
-                    });
+                    found.push(Occurrence { segment, field, info });
                 }
             }
         }
         let found = Rc::new(found);
-        self.terms
-            .borrow_mut()
-            .insert(term.to_owned(), found.clone());
+        self.terms.borrow_mut().insert(term.to_owned(), found.clone());
         found
     }
 }
@@ -180,11 +164,7 @@ impl Known<'_> {
 impl Lexicon for Known<'_> {
     fn frequency(&self, term: &str, place: Place) -> u64 {
         let mut by_field = [0_u64; FIELDS];
-        for found in self
-            .lookup(term)
-            .iter()
-            .filter(|found| place.has(found.field))
-        {
+        for found in self.lookup(term).iter().filter(|found| place.has(found.field)) {
             by_field[found.field] += u64::from(found.info.doc_freq);
         }
         by_field.into_iter().max().unwrap_or(0)
@@ -201,19 +181,11 @@ impl Lexicon for Known<'_> {
         let mut found: Vec<(f64, String)> = found
             .filter(|(near, _)| plain(near) && (!short || same_first(near)))
             .map(|(near, frequency)| {
-                let likely = if same_first(&near) {
-                    1.0
-                } else {
-                    OTHER_FIRST_LETTER
-                };
+                let likely = if same_first(&near) { 1.0 } else { OTHER_FIRST_LETTER };
                 (frequency as f64 * likely, near)
             })
             .collect();
         found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        found
-            .into_iter()
-            .take(limit)
-            .map(|(_, near)| near)
-            .collect()
+        found.into_iter().take(limit).map(|(_, near)| near).collect()
     }
 }

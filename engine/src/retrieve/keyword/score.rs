@@ -105,10 +105,7 @@ pub(super) fn score_range(
         }
         sums.drain(|slot, sum| {
             let covered = std::mem::take(&mut covered[slot as usize]);
-            each(
-                base + slot,
-                sum * (covered / required).min(1.0).powf(COORDINATION),
-            );
+            each(base + slot, sum * (covered / required).min(1.0).powf(COORDINATION));
         });
         base = end;
     }
@@ -136,10 +133,7 @@ struct Sparse {
 
 impl Sparse {
     fn new(size: usize) -> Self {
-        Self {
-            values: vec![0.0; size],
-            touched: Vec::new(),
-        }
+        Self { values: vec![0.0; size], touched: Vec::new() }
     }
 
     fn add(&mut self, slot: u32, value: f32) {

@@ -12,10 +12,7 @@ fn build(products: &[Product]) -> (tempfile::TempDir, KeywordIndex) {
     let mut builder = Builder::create(&folder).unwrap();
     for (nth, product) in products.iter().enumerate() {
         builder
-            .add(&StoredProduct {
-                ordinal: Ordinal(nth as u32 + 1),
-                product: product.clone(),
-            })
+            .add(&StoredProduct { ordinal: Ordinal(nth as u32 + 1), product: product.clone() })
             .unwrap();
     }
     builder.finish().unwrap();
@@ -24,13 +21,8 @@ fn build(products: &[Product]) -> (tempfile::TempDir, KeywordIndex) {
 }
 
 fn named(names: &[&str]) -> (tempfile::TempDir, KeywordIndex) {
-    let products: Vec<Product> = names
-        .iter()
-        .map(|name| Product {
-            name: (*name).into(),
-            ..Product::default()
-        })
-        .collect();
+    let products: Vec<Product> =
+        names.iter().map(|name| Product { name: (*name).into(), ..Product::default() }).collect();
     build(&products)
 }
 
@@ -95,21 +87,11 @@ fn nothing_to_look_for_finds_nothing() {
 #[test]
 fn query_syntax_means_nothing() {
     let (_dir, index) = named(&["red lamp", "green lamp"]);
-    for query in [
-        "lamp",
-        "lamp*",
-        "name:lamp",
-        "(lamp)",
-        "+lamp -red",
-        "lamp^9",
-        "/lamp/",
-        "[lamp TO z]",
-    ] {
+    for query in
+        ["lamp", "lamp*", "name:lamp", "(lamp)", "+lamp -red", "lamp^9", "/lamp/", "[lamp TO z]"]
+    {
         let found = found(&index, query);
-        assert!(
-            found.contains(&1) && found.contains(&2),
-            "{query}: {found:?}"
-        );
+        assert!(found.contains(&1) && found.contains(&2), "{query}: {found:?}");
     }
 }
 
@@ -126,26 +108,15 @@ fn a_filter_is_applied_before_the_best_are_chosen() {
     names.extend(["a long name with one lamp in it"; 3]);
     let (_dir, index) = named(&names);
     let mut ask = ask("lamp");
-    ask.allowed = Some(Arc::new(Allowed::from_ordinals(
-        [2, 501, 503, 9999].map(Ordinal),
-    )));
-    let found: Vec<u32> = index
-        .retrieve(&ask)
-        .unwrap()
-        .iter()
-        .map(|c| c.ordinal.0)
-        .collect();
+    ask.allowed = Some(Arc::new(Allowed::from_ordinals([2, 501, 503, 9999].map(Ordinal))));
+    let found: Vec<u32> = index.retrieve(&ask).unwrap().iter().map(|c| c.ordinal.0).collect();
     assert_eq!(found, [2, 501, 503]);
 }
 
 #[test]
 fn the_score_of_one_product_is_its_score_in_the_list() {
-    let (_dir, index) = named(&[
-        "red lamp",
-        "lamp for the desk",
-        "green table",
-        "red red lamp shade",
-    ]);
+    let (_dir, index) =
+        named(&["red lamp", "lamp for the desk", "green table", "red red lamp shade"]);
     let ask = ask("red lamp 5000k");
     let list = index.retrieve(&ask).unwrap();
     assert_eq!(list.len(), 3);
@@ -158,49 +129,26 @@ fn the_score_of_one_product_is_its_score_in_the_list() {
 
 #[test]
 fn the_query_as_a_name_scores_one_and_less_scores_less() {
-    let (_dir, index) = named(&[
-        "red desk lamp",
-        "desk lamp",
-        "a very long name of a lamp",
-        "chair",
-    ]);
-    let scores: Vec<f32> = index
-        .retrieve(&ask("red desk lamp"))
-        .unwrap()
-        .iter()
-        .map(|c| c.score)
-        .collect();
+    let (_dir, index) =
+        named(&["red desk lamp", "desk lamp", "a very long name of a lamp", "chair"]);
+    let scores: Vec<f32> =
+        index.retrieve(&ask("red desk lamp")).unwrap().iter().map(|c| c.score).collect();
     assert!((scores[0] - 1.0).abs() < 1e-5, "{scores:?}");
-    assert!(
-        scores[1] < 0.8 && scores[2] < scores[1] && scores[2] > 0.0,
-        "{scores:?}"
-    );
+    assert!(scores[1] < 0.8 && scores[2] < scores[1] && scores[2] > 0.0, "{scores:?}");
 }
 
 #[test]
 fn boosts_are_those_of_the_question() {
     let (_dir, index) = build(&[
-        Product {
-            name: "lamp".into(),
-            ..Product::default()
-        },
-        Product {
-            name: "other".into(),
-            description: "lamp".into(),
-            ..Product::default()
-        },
+        Product { name: "lamp".into(), ..Product::default() },
+        Product { name: "other".into(), description: "lamp".into(), ..Product::default() },
     ]);
     let mut ask = ask("lamp");
     let mut policy = Policy::default();
     policy.query.keyword.boosts.name = 0.0;
     policy.query.keyword.boosts.description = 1.0;
     ask.policy = Arc::new(policy);
-    let found: Vec<u32> = index
-        .retrieve(&ask)
-        .unwrap()
-        .iter()
-        .map(|c| c.ordinal.0)
-        .collect();
+    let found: Vec<u32> = index.retrieve(&ask).unwrap().iter().map(|c| c.ordinal.0).collect();
     assert_eq!(found, [2]);
 }
 
@@ -211,12 +159,7 @@ fn only_so_many_terms_are_looked_at() {
     let mut policy = Policy::default();
     policy.query.max_terms = 2;
     ask.policy = Arc::new(policy);
-    let found: Vec<u32> = index
-        .retrieve(&ask)
-        .unwrap()
-        .iter()
-        .map(|c| c.ordinal.0)
-        .collect();
+    let found: Vec<u32> = index.retrieve(&ask).unwrap().iter().map(|c| c.ordinal.0).collect();
     assert_eq!(found, [1, 2]);
 }
 
@@ -233,15 +176,7 @@ fn an_empty_index_opens_and_a_missing_one_says_so() {
 fn shared() -> &'static KeywordIndex {
     static INDEX: OnceLock<(tempfile::TempDir, KeywordIndex)> = OnceLock::new();
     &INDEX
-        .get_or_init(|| {
-            named(&[
-                "red lamp 12v",
-                "2x4 cedar",
-                "LP-123 wi-fi",
-                "日本 lampe",
-                "x",
-            ])
-        })
+        .get_or_init(|| named(&["red lamp 12v", "2x4 cedar", "LP-123 wi-fi", "日本 lampe", "x"]))
         .1
 }
 
@@ -269,10 +204,7 @@ proptest! {
 
 fn sensible(list: &[Candidate]) {
     for candidate in list {
-        assert!(
-            candidate.raw.is_finite() && candidate.raw > 0.0,
-            "{candidate:?}"
-        );
+        assert!(candidate.raw.is_finite() && candidate.raw > 0.0, "{candidate:?}");
         assert!((0.0..=1.0).contains(&candidate.score), "{candidate:?}");
     }
     for pair in list.windows(2) {

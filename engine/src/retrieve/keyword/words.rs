@@ -69,11 +69,7 @@ mod tests {
             ("größes", "größes", "größes"),
             ("", "", ""),
         ] {
-            assert_eq!(
-                (singular(word).as_str(), stem(word).as_str()),
-                (one, root),
-                "{word:?}"
-            );
+            assert_eq!((singular(word).as_str(), stem(word).as_str()), (one, root), "{word:?}");
         }
         assert!(plain("lamp") && !plain("12v") && !plain(&stem_term("lamp")));
     }

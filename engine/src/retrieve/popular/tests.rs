@@ -8,11 +8,7 @@ fn popular() -> Popular {
     let mut catalog = Catalog::new(1);
     let policy = Policy::default();
     for index in 0..20_u32 {
-        let (letter, category) = if index < 10 {
-            ("m", "Mugs")
-        } else {
-            ("p", "Pans")
-        };
+        let (letter, category) = if index < 10 { ("m", "Mugs") } else { ("p", "Pans") };
         let product = Product {
             id: format!("{letter}{}", index % 10),
             category: category.into(),
@@ -33,11 +29,7 @@ fn popular() -> Popular {
 fn ask(history: &[(&str, EventKind)], allowed: Option<Allowed>) -> Ask {
     let history = history
         .iter()
-        .map(|(id, kind)| UserEvent {
-            product_id: (*id).into(),
-            kind: *kind,
-            at_micros: 1,
-        })
+        .map(|(id, kind)| UserEvent { product_id: (*id).into(), kind: *kind, at_micros: 1 })
         .collect();
     Ask {
         policy: Arc::default(),
@@ -51,10 +43,7 @@ fn ask(history: &[(&str, EventKind)], allowed: Option<Allowed>) -> Ask {
 
 fn top(popular: &Popular, ask: &Ask) -> Vec<String> {
     let found = popular.retrieve(ask).expect("popular never fails");
-    assert!(
-        found.iter().all(|c| (0.0..=1.0).contains(&c.score)),
-        "{found:?}"
-    );
+    assert!(found.iter().all(|c| (0.0..=1.0).contains(&c.score)), "{found:?}");
     let id = |c: &Candidate| popular.catalog.row(c.ordinal).expect("row").id.to_string();
     found.iter().take(3).map(id).collect()
 }
@@ -81,8 +70,5 @@ fn filters_and_small_categories_are_filled_with_what_is_allowed() {
     let ask = ask(&[("m3", EventKind::View); 6], Some(pans));
     assert_eq!(top(&popular, &ask), ["p0", "p1", "p2"]);
     let one = popular.score(&ask, Ordinal(10)).expect("in the catalogue");
-    assert_eq!(
-        Some(&one),
-        popular.retrieve(&ask).expect("popular never fails").first()
-    );
+    assert_eq!(Some(&one), popular.retrieve(&ask).expect("popular never fails").first());
 }

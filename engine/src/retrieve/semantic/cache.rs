@@ -22,10 +22,7 @@ struct Generations {
 
 impl QueryCache {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            half: (capacity / 2).max(1),
-            generations: Mutex::default(),
-        }
+        Self { half: (capacity / 2).max(1), generations: Mutex::default() }
     }
 
     /// The embedding of `text`, made by `make` outside the lock when it is not there. A failure is
@@ -66,9 +63,7 @@ impl QueryCache {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Generations> {
         // A panic elsewhere cannot leave the maps half changed.
-        self.generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,15 +94,7 @@ mod tests {
         drop(generations);
 
         assert_eq!(cache.get_or_make("bad", || Err("no")), Err("no"));
-        assert_eq!(
-            cache.get_or_make::<()>("bad", || Ok(None)),
-            Ok(None),
-            "failures are not kept"
-        );
-        assert_eq!(
-            cache.get_or_make("bad", || Err("no")),
-            Ok(None),
-            "no embedding is kept"
-        );
+        assert_eq!(cache.get_or_make::<()>("bad", || Ok(None)), Ok(None), "failures are not kept");
+        assert_eq!(cache.get_or_make("bad", || Err("no")), Ok(None), "no embedding is kept");
     }
 }

@@ -9,21 +9,15 @@ use crate::store::{Bulk, Counts, Import, StoreError, StoredProduct};
 impl Bulk for SqliteStore {
     fn store_id(&self) -> Result<String, StoreError> {
         self.side()
-            .query_row(
-                "SELECT value FROM meta WHERE name = 'store_id'",
-                [],
-                |row| row.get(0),
-            )
+            .query_row("SELECT value FROM meta WHERE name = 'store_id'", [], |row| row.get(0))
             .map_err(failed("reading the store's identity"))
     }
 
     fn catalog_revision(&self) -> Result<u64, StoreError> {
         self.side()
-            .query_row(
-                "SELECT value FROM meta WHERE name = 'catalog_revision'",
-                [],
-                |row| row.get::<_, i64>(0),
-            )
+            .query_row("SELECT value FROM meta WHERE name = 'catalog_revision'", [], |row| {
+                row.get::<_, i64>(0)
+            })
             .map(i64::unsigned_abs)
             .map_err(failed("reading the catalogue's revision"))
     }
@@ -46,9 +40,7 @@ impl Bulk for SqliteStore {
         let doing = failed("reading the catalogue");
         let connection = file::connect(&self.path, &self.settings)?;
         let mut statement = connection
-            .prepare(&format!(
-                "SELECT ordinal, {PRODUCT_COLUMNS} FROM products ORDER BY ordinal"
-            ))
+            .prepare(&format!("SELECT ordinal, {PRODUCT_COLUMNS} FROM products ORDER BY ordinal"))
             .map_err(&doing)?;
         let mut rows = statement.query([]).map_err(&doing)?;
         while let Some(row) = rows.next().map_err(&doing)? {

@@ -46,10 +46,7 @@ const MIGRATIONS: &[&str] = &["
 pub(super) fn prepare(path: &Path) -> Result<PathBuf, StoreError> {
     let path = std::path::absolute(path).map_err(|e| unavailable("find", path, &e))?;
     if path.to_str().is_none() {
-        return Err(StoreError::Unavailable(format!(
-            "the path {} is not UTF-8",
-            path.display()
-        )));
+        return Err(StoreError::Unavailable(format!("the path {} is not UTF-8", path.display())));
     }
     let folder = folder_of(&path);
     fs::create_dir_all(folder).map_err(|e| unavailable("create the folder", folder, &e))?;
@@ -72,9 +69,7 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf, StoreError> {
 pub(super) fn connect(path: &Path, settings: &Settings) -> Result<Connection, StoreError> {
     let doing = failed("opening the store");
     let connection = open(path)?;
-    connection
-        .busy_timeout(settings.busy_timeout)
-        .map_err(&doing)?;
+    connection.busy_timeout(settings.busy_timeout).map_err(&doing)?;
     if let Some(pages) = settings.max_pages {
         connection
             .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
@@ -110,10 +105,7 @@ pub(super) fn unavailable(doing: &str, path: &Path, error: &io::Error) -> StoreE
 /// this process's connections hold (POSIX).
 fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     let text = path.to_str().expect("checked in `prepare`");
-    let escaped = text
-        .replace('%', "%25")
-        .replace('?', "%3f")
-        .replace('#', "%23");
+    let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let peek = Connection::open_with_flags(
         format!("file:{escaped}?immutable=1"),
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
@@ -156,12 +148,9 @@ fn create(path: &Path) -> Result<(), StoreError> {
     }
     let new = path.with_extension("new");
     // What a killed process left; nobody else is here while the lock is held.
-    for leftover in [
-        new.clone(),
-        sidecar(&new, "-wal"),
-        sidecar(&new, "-shm"),
-        sidecar(&new, "-journal"),
-    ] {
+    for leftover in
+        [new.clone(), sidecar(&new, "-wal"), sidecar(&new, "-shm"), sidecar(&new, "-journal")]
+    {
         match fs::remove_file(&leftover) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(unavailable("remove", &leftover, &e));
@@ -172,9 +161,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     let mut connection = open_or_create(&new)?;
     migrate(&mut connection)?;
     // Closing the only connection moves the log into the file and removes the log.
-    connection
-        .close()
-        .map_err(|(_, e)| failed("creating the store")(e))?;
+    connection.close().map_err(|(_, e)| failed("creating the store")(e))?;
     let synced = File::open(&new)
         .and_then(|f| f.sync_all())
         .and_then(|()| fs::rename(&new, path))
@@ -188,19 +175,15 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn open_or_create(path: &Path) -> Result<Connection, StoreError> {
-    open_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-    )
+    open_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
 }
 
 fn open_flags(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let doing = failed("opening the store");
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(&doing)?;
-    let mode: String = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(&doing)?;
+    let mode: String =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(&doing)?;
     if mode != "wal" {
         return Err(StoreError::Unavailable(format!(
             "{} cannot use a write-ahead log (mode `{mode}`): the data folder must be on a local, \
@@ -224,9 +207,8 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     if version as usize == MIGRATIONS.len() {
         return Ok(());
     }
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Exclusive)
-        .map_err(&doing)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(&doing)?;
     for step in &MIGRATIONS[version as usize..] {
         transaction.execute_batch(step).map_err(&doing)?;
     }

@@ -50,12 +50,7 @@ impl<'a> SqliteImport<'a> {
         let doing = failed("staging the import");
         let stage = Connection::open(staging.rows()).map_err(&doing)?;
         stage.execute_batch(STAGE).map_err(&doing)?;
-        Ok(Self {
-            store,
-            stage,
-            staging,
-            events: 0,
-        })
+        Ok(Self { store, stage, staging, events: 0 })
     }
 }
 
@@ -105,12 +100,7 @@ impl Import for SqliteImport<'_> {
     }
 
     fn commit(self: Box<Self>) -> Result<Imported, StoreError> {
-        let Self {
-            store,
-            stage,
-            staging,
-            events,
-        } = *self;
+        let Self { store, stage, staging, events } = *self;
         let doing = failed("merging the import");
         stage.execute_batch("COMMIT").map_err(&doing)?;
         stage.close().map_err(|(_, e)| doing(e))?;
@@ -182,9 +172,8 @@ fn merge(connection: &mut Connection, store: &SqliteStore) -> Result<Imported, S
     if !remaining {
         return Ok(Imported::default());
     }
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(&doing)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&doing)?;
     let start = store.clock.now();
     let columns = rows::PRODUCT_COLUMNS;
     // Not an upsert: a conflicting row of an upsert would use up a number.
@@ -219,15 +208,10 @@ fn merge(connection: &mut Connection, store: &SqliteStore) -> Result<Imported, S
         .map_err(&doing)?;
     if added + updated > 0 {
         transaction
-            .execute(
-                "UPDATE main.meta SET value = value + 1 WHERE name = 'catalog_revision'",
-                [],
-            )
+            .execute("UPDATE main.meta SET value = value + 1 WHERE name = 'catalog_revision'", [])
             .map_err(&doing)?;
         let last: i64 = transaction
-            .query_row("SELECT max(ordinal) FROM main.products", [], |row| {
-                row.get(0)
-            })
+            .query_row("SELECT max(ordinal) FROM main.products", [], |row| row.get(0))
             .map_err(&doing)?;
         if last > i64::from(u32::MAX) {
             return Err(StoreError::Format(format!(

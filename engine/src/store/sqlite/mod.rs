@@ -98,14 +98,7 @@ impl SqliteStore {
         let side = file::connect(&path, &settings)?;
         let readers = Readers::start(&path, &settings, &clock)?;
         let writer = Writer::start(&path, &settings, &clock)?;
-        Ok(Self {
-            path,
-            settings,
-            clock,
-            readers,
-            writer,
-            side: Mutex::new(side),
-        })
+        Ok(Self { path, settings, clock, readers, writer, side: Mutex::new(side) })
     }
 
     /// Where the store is.
@@ -138,11 +131,7 @@ impl Store for SqliteStore {
     ) -> BoxFuture<'_, Result<Vec<UserEvent>, StoreError>> {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            self.readers.ask(Read::RecentEvents {
-                user_id,
-                limit,
-                reply,
-            })?;
+            self.readers.ask(Read::RecentEvents { user_id, limit, reply })?;
             answer.await.map_err(|_| ended("reader"))?
         })
     }

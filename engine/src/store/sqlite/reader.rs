@@ -21,15 +21,8 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// One question.
 #[derive(Debug)]
 pub(super) enum Read {
-    Products {
-        ids: Vec<String>,
-        reply: Reply<Vec<Option<Product>>>,
-    },
-    RecentEvents {
-        user_id: String,
-        limit: usize,
-        reply: Reply<Vec<UserEvent>>,
-    },
+    Products { ids: Vec<String>, reply: Reply<Vec<Option<Product>>> },
+    RecentEvents { user_id: String, limit: usize, reply: Reply<Vec<UserEvent>> },
 }
 
 /// A few threads with a connection each behind one bounded queue.
@@ -47,11 +40,7 @@ impl Readers {
         clock: &SharedClock,
     ) -> Result<Self, StoreError> {
         let (queue, questions) = bounded(settings.queue);
-        let mut readers = Self {
-            queue: Some(queue),
-            bound: settings.queue,
-            threads: Vec::new(),
-        };
+        let mut readers = Self { queue: Some(queue), bound: settings.queue, threads: Vec::new() };
         for number in 0..settings.readers.max(1) {
             let connection = file::connect(path, settings)?;
             connection
@@ -97,11 +86,7 @@ fn serve(connection: &Connection, questions: &Receiver<Read>, clock: &SharedCloc
                 let _ = reply.send(products(connection, &ids).map_err(failed("reading products")));
                 "products"
             }
-            Read::RecentEvents {
-                user_id,
-                limit,
-                reply,
-            } => {
+            Read::RecentEvents { user_id, limit, reply } => {
                 let found = recent_events(connection, &user_id, limit);
                 let _ = reply.send(found.map_err(failed("reading events")));
                 "recent_events"

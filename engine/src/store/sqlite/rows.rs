@@ -26,11 +26,7 @@ pub(super) fn user_event(row: &Row<'_>, first: usize) -> rusqlite::Result<UserEv
     let number: i64 = row.get(first + 1)?;
     let kind =
         kind_of(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(first + 1, number))?;
-    Ok(UserEvent {
-        product_id: row.get(first)?,
-        kind,
-        at_micros: row.get(first + 2)?,
-    })
+    Ok(UserEvent { product_id: row.get(first)?, kind, at_micros: row.get(first + 2)? })
 }
 
 /// The number a kind is stored as; never changes.

@@ -41,10 +41,7 @@ impl Staging {
         let name = folder.join(LOCK);
         let held = File::create(&name).map_err(|e| unavailable("create", &name, &e))?;
         held.lock().map_err(|e| unavailable("lock", &name, &e))?;
-        Ok(Self {
-            folder,
-            _held: held,
-        })
+        Ok(Self { folder, _held: held })
     }
 
     /// Where the rows are.

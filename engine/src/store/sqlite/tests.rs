@@ -56,9 +56,7 @@ pub(super) fn import(store: &SqliteStore, products: &[Product], events: &[Event]
 /// All products with their numbers.
 pub(super) fn catalogue(store: &SqliteStore) -> Vec<(u32, Product)> {
     let mut all = Vec::new();
-    store
-        .scan_products(&mut |p| all.push((p.ordinal.0, p.product)))
-        .unwrap();
+    store.scan_products(&mut |p| all.push((p.ordinal.0, p.product))).unwrap();
     all
 }
 
@@ -85,32 +83,18 @@ pub(super) fn strangers(folder: &TempDir) -> Vec<String> {
 #[tokio::test]
 async fn products_come_in_the_order_asked() {
     let (_folder, store) = fresh();
-    let all = [
-        product("a", "one"),
-        product("b'\"", "two"),
-        product("ü\t", "3"),
-    ];
+    let all = [product("a", "one"), product("b'\"", "two"), product("ü\t", "3")];
     import(&store, &all, &[]);
     let check = async |ids: &[&str], expected: &[Option<usize>]| {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-        let expected: Vec<Option<Product>> = expected
-            .iter()
-            .map(|at| at.map(|at| all[at].clone()))
-            .collect();
+        let expected: Vec<Option<Product>> =
+            expected.iter().map(|at| at.map(|at| all[at].clone())).collect();
         assert_eq!(store.products(ids).await.unwrap(), expected);
     };
     check(&[], &[]).await;
     check(&["a"], &[Some(0)]).await;
-    check(
-        &["b'\"", "nobody", "a", "a"],
-        &[Some(1), None, Some(0), Some(0)],
-    )
-    .await;
-    check(
-        &["ü\t", "a\0", "", "A", "a' OR 1=1 --"],
-        &[Some(2), None, None, None, None],
-    )
-    .await;
+    check(&["b'\"", "nobody", "a", "a"], &[Some(1), None, Some(0), Some(0)]).await;
+    check(&["ü\t", "a\0", "", "A", "a' OR 1=1 --"], &[Some(2), None, None, None, None]).await;
     let many: Vec<String> = (0..5000).map(|n| format!("x{n}")).collect();
     assert_eq!(store.products(many).await.unwrap(), vec![None; 5000]);
 }
@@ -139,11 +123,8 @@ async fn recent_events_are_newest_first() {
     check("v", 9, &["other"]).await;
     check("nobody", 9, &[]).await;
     let found = store.recent_events("v".into(), 1).await.unwrap();
-    let expected = UserEvent {
-        product_id: "other".into(),
-        kind: EventKind::AddToCart,
-        at_micros: 40,
-    };
+    let expected =
+        UserEvent { product_id: "other".into(), kind: EventKind::AddToCart, at_micros: 40 };
     assert_eq!(found, [expected]);
 }
 
@@ -236,9 +217,7 @@ fn numbers_are_dense_and_never_beyond_32_bits() {
     import(&store, &[product("last", "fits")], &[]);
     let mut session = store.begin_import().unwrap();
     session.put_product(product("a", "would change")).unwrap();
-    session
-        .put_product(product("over", "does not fit"))
-        .unwrap();
+    session.put_product(product("over", "does not fit")).unwrap();
     let error = session.commit().unwrap_err();
     assert!(matches!(error, StoreError::Format(_)), "{error}");
     let all = catalogue(&store);
@@ -260,18 +239,11 @@ fn the_identity_is_made_once() {
 #[test]
 fn events_of_unknown_products_are_counted() {
     let (_folder, store) = fresh();
-    let events = [
-        event("1", "u", "a", 1),
-        event("2", "u", "ghost", 2),
-        event("2", "u", "ghost", 2),
-    ];
+    let events =
+        [event("1", "u", "a", 1), event("2", "u", "ghost", 2), event("2", "u", "ghost", 2)];
     let imported = import(&store, &[product("a", "A")], &events);
     let expected = (2, 1, 1);
-    let got = (
-        imported.events_added,
-        imported.events_known,
-        imported.events_adrift,
-    );
+    let got = (imported.events_added, imported.events_known, imported.events_adrift);
     assert_eq!(got, expected);
 }
 
@@ -293,10 +265,7 @@ async fn a_running_import_blocks_nobody() {
     let second = two.commit().unwrap();
     assert_eq!((second.products_added, second.products_updated), (500, 1));
     assert_eq!(store.catalog_revision().unwrap(), 2);
-    let counts = Counts {
-        products: 1000,
-        events: 500,
-    };
+    let counts = Counts { products: 1000, events: 500 };
     assert_eq!(store.counts().unwrap(), counts);
 }
 
@@ -306,10 +275,7 @@ async fn callers_share_a_flush_and_each_gets_its_own_answer() {
     let calls = (0..200).map(|n| {
         // Every id is sent by two calls: exactly one of them is told that it is new.
         let id = format!("e{}", n / 2);
-        store.append_events(vec![
-            event(&id, "u", "p", n),
-            event(&format!("own{n}"), "u", "p", n),
-        ])
+        store.append_events(vec![event(&id, "u", "p", n), event(&format!("own{n}"), "u", "p", n)])
     });
     let answers = futures::future::join_all(calls).await;
     let mut firsts = 0;
@@ -325,19 +291,14 @@ async fn callers_share_a_flush_and_each_gets_its_own_answer() {
 #[tokio::test]
 async fn a_full_queue_is_busy_and_an_abandoned_call_is_not_stored() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        readers: 1,
-        queue: 2,
-        ..Settings::default()
-    };
+    let settings = Settings { readers: 1, queue: 2, ..Settings::default() };
     let path = folder.path().join(FILE_NAME);
     let store = SqliteStore::open_with(&path, clock::system(), settings).unwrap();
     // Another process writes: the writer thread waits for it with one call in hand.
     let blocker = Connection::open(&path).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut waiting: Vec<_> = (0..5)
-        .map(|n| store.append_events(vec![event(&format!("e{n}"), "u", "p", n)]))
-        .collect();
+    let mut waiting: Vec<_> =
+        (0..5).map(|n| store.append_events(vec![event(&format!("e{n}"), "u", "p", n)])).collect();
     let mut busy = 0;
     let mut pending = Vec::new();
     for call in &mut waiting {
@@ -365,10 +326,7 @@ async fn a_full_queue_is_busy_and_an_abandoned_call_is_not_stored() {
     }
     drop(store);
     let events = history(&open(&folder));
-    assert!(
-        !events.iter().any(|(_, _, at)| *at == last as i64),
-        "{events:?}"
-    );
+    assert!(!events.iter().any(|(_, _, at)| *at == last as i64), "{events:?}");
 }
 
 #[test]
@@ -378,9 +336,7 @@ fn commits_are_flushed() {
     let connection = file::connect(&folder.path().join(FILE_NAME), &settings).unwrap();
     let pragma = |name: &str| -> String {
         connection
-            .query_row(&format!("PRAGMA {name}"), [], |row| {
-                row.get::<_, rusqlite::types::Value>(0)
-            })
+            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
             .map(|value| match value {
                 rusqlite::types::Value::Integer(number) => number.to_string(),
                 rusqlite::types::Value::Text(text) => text,
@@ -388,8 +344,5 @@ fn commits_are_flushed() {
             })
             .unwrap()
     };
-    assert_eq!(
-        (&*pragma("journal_mode"), &*pragma("synchronous")),
-        ("wal", "2")
-    );
+    assert_eq!((&*pragma("journal_mode"), &*pragma("synchronous")), ("wal", "2"));
 }

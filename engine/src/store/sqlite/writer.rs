@@ -45,21 +45,15 @@ impl Writer {
             .name("store-write".into())
             .spawn(move || serve(&mut connection, &calls, &clock))
             .map_err(|e| StoreError::Unavailable(format!("cannot start a thread: {e}")))?;
-        Ok(Self {
-            queue: Some(queue),
-            bound: settings.queue,
-            thread: Some(thread),
-        })
+        Ok(Self { queue: Some(queue), bound: settings.queue, thread: Some(thread) })
     }
 
     pub(super) fn append(&self, events: Vec<Event>, reply: Reply) -> Result<(), StoreError> {
         let queue = self.queue.as_ref().expect("taken only on drop");
-        queue
-            .try_send(Append { events, reply })
-            .map_err(|e| match e {
-                TrySendError::Full(_) => StoreError::Busy(self.bound),
-                TrySendError::Disconnected(_) => super::ended("writer"),
-            })
+        queue.try_send(Append { events, reply }).map_err(|e| match e {
+            TrySendError::Full(_) => StoreError::Busy(self.bound),
+            TrySendError::Disconnected(_) => super::ended("writer"),
+        })
     }
 }
 

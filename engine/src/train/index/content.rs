@@ -90,10 +90,8 @@ fn embed(
     let embedded: Vec<_> = batch
         .par_chunks(TEXTS)
         .map(|some| {
-            let texts: Vec<String> = some
-                .iter()
-                .map(|stored| product_text(&stored.product, embedder.kind()))
-                .collect();
+            let texts: Vec<String> =
+                some.iter().map(|stored| product_text(&stored.product, embedder.kind())).collect();
             embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
         })
         .collect::<Result<_, _>>()?;
@@ -113,30 +111,17 @@ pub(super) fn write_vectors(
     progress: Progress,
 ) -> Result<VectorsInfo, IndexError> {
     let folder = building.part(Part::Vectors)?;
-    let Distinct {
-        ordinals,
-        positions,
-        values,
-        ..
-    } = vectors;
+    let Distinct { ordinals, positions, values, .. } = vectors;
     let distinct = values.len() / dims;
-    for (name, numbers) in [
-        (semantic::ORDINALS, &ordinals),
-        (semantic::POSITIONS, &positions),
-    ] {
+    for (name, numbers) in [(semantic::ORDINALS, &ordinals), (semantic::POSITIONS, &positions)] {
         let path = folder.join(name);
-        let bytes: Vec<u8> = numbers
-            .iter()
-            .flat_map(|number| number.to_le_bytes())
-            .collect();
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         fs::write(&path, bytes).map_err(write_error(&path))?;
     }
     let calibration = calibrate(&values, dims);
     let layout = if distinct <= exact::MAX_VECTORS {
         let path = folder.join(semantic::EXACT);
-        Exact::new(dims, values)?
-            .write(&path)
-            .map_err(write_error(&path))?;
+        Exact::new(dims, values)?.write(&path).map_err(write_error(&path))?;
         VectorLayout::Exact
     } else {
         let linked = |done| progress(Stage::Link, done as u64, distinct as u64);
@@ -145,12 +130,7 @@ pub(super) fn write_vectors(
         index.write(&folder.join(semantic::HNSW))?;
         VectorLayout::Hnsw
     };
-    Ok(VectorsInfo {
-        layout,
-        products: ordinals.len(),
-        distinct,
-        calibration,
-    })
+    Ok(VectorsInfo { layout, products: ordinals.len(), distinct, calibration })
 }
 
 /// The cosine that nineteen of twenty pairs of products stay below is what unrelated things have in
@@ -169,8 +149,5 @@ fn calibrate(vectors: &[f32], dims: usize) -> Calibration {
     }
     let at = cosines.len() * 19 / 20;
     let (_, floor, _) = cosines.select_nth_unstable_by(at, f32::total_cmp);
-    Calibration {
-        floor: floor.clamp(0.0, 0.9),
-        ceiling: 1.0,
-    }
+    Calibration { floor: floor.clamp(0.0, 0.9), ceiling: 1.0 }
 }

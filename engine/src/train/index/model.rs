@@ -12,11 +12,9 @@ use std::time::UNIX_EPOCH;
 /// time; a learnt model is part of the index.
 pub(super) fn unchanged(info: Option<&EmbeddingInfo>) -> bool {
     match info {
-        Some(EmbeddingInfo {
-            path: Some(path),
-            files,
-            ..
-        }) => model_files(path).is_ok_and(|found| found == *files),
+        Some(EmbeddingInfo { path: Some(path), files, .. }) => {
+            model_files(path).is_ok_and(|found| found == *files)
+        }
         _ => true,
     }
 }
@@ -29,11 +27,7 @@ pub(super) fn describe(
         Model::Learnt => ("learnt from the catalogue".to_owned(), None, Vec::new()),
         Model::Folder(folder) => {
             let folder = absolute(folder);
-            let name = folder
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let files = model_files(&folder)?;
             (name, Some(folder), files)
         }
@@ -53,16 +47,10 @@ fn model_files(folder: &Path) -> Result<Vec<ModelFile>, IndexError> {
         .into_iter()
         .map(|path| {
             let metadata = fs::metadata(&path).map_err(write_error(&path))?;
-            let modified = metadata
-                .modified()
-                .ok()
-                .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            let modified =
+                metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
             Ok(ModelFile {
-                name: path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
+                name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 bytes: metadata.len(),
                 modified_nanos: modified.map_or(0, |since| since.as_nanos() as u64),
             })

@@ -33,12 +33,7 @@ fn product(n: usize) -> Product {
         id: format!("p{n}"),
         name: format!("{brand} {colour} {thing} {n}"),
         // Two words of its own, so that thousands of products differ.
-        description: format!(
-            "{}, style {} {}",
-            ABOUT[n % 5],
-            word(n % 97),
-            word(100 + n / 97)
-        ),
+        description: format!("{}, style {} {}", ABOUT[n % 5], word(n % 97), word(100 + n / 97)),
         category: category.into(),
         brand: brand.into(),
         ..Product::default()
@@ -71,11 +66,7 @@ fn shop(products: usize) -> Shop {
     put(&store, (0..products).map(product));
     let mut options = BuildOptions::new(folder.path());
     options.dims = 32;
-    Shop {
-        folder,
-        store,
-        options,
-    }
+    Shop { folder, store, options }
 }
 
 impl Shop {
@@ -84,10 +75,7 @@ impl Shop {
     }
 
     fn open(&self) -> Result<SemanticIndex, SemanticError> {
-        SemanticIndex::open(
-            &versions::current(self.folder.path()).unwrap().unwrap(),
-            None,
-        )
+        SemanticIndex::open(&versions::current(self.folder.path()).unwrap().unwrap(), None)
     }
 }
 
@@ -111,10 +99,7 @@ fn found(index: &SemanticIndex, store: &SqliteStore, ask: &Ask) -> Vec<String> {
         })
         .unwrap();
     let candidates = index.retrieve(ask).unwrap();
-    candidates
-        .iter()
-        .map(|candidate| names[&candidate.ordinal].clone())
-        .collect()
+    candidates.iter().map(|candidate| names[&candidate.ordinal].clone()).collect()
 }
 
 #[test]
@@ -127,11 +112,7 @@ fn queries_find_what_they_mean() {
     let check = |query: &str, thing: &str| {
         let found = found(&index, &shop.store, &ask(query));
         assert!(found.len() >= 10, "{query}: {found:?}");
-        assert!(
-            found[..10].iter().all(|name| name.contains(thing)),
-            "{query}: {:?}",
-            &found[..10]
-        );
+        assert!(found[..10].iter().all(|name| name.contains(thing)), "{query}: {:?}", &found[..10]);
     };
     check("mug", "Mug");
     check("MUGS", "Mug");
@@ -140,10 +121,7 @@ fn queries_find_what_they_mean() {
     check("noise cancelling", "Headphones");
     check("dimmable", "Lamp");
     check("hedphones", "Headphones");
-    assert_eq!(
-        found(&index, &shop.store, &ask("zzzz qqqq 999999")),
-        [""; 0]
-    );
+    assert_eq!(found(&index, &shop.store, &ask("zzzz qqqq 999999")), [""; 0]);
     assert!(!index.applies(&ask("  ")) && index.applies(&ask("mug")));
 }
 
@@ -156,10 +134,7 @@ fn answers_obey_policy_filter_and_k() {
     let all = index.retrieve(&question).unwrap();
     assert_eq!(all.len(), 100, "the policy's figure, being above k");
     assert!(all.is_sorted_by(|a, b| a.raw > b.raw || (a.raw == b.raw && a.ordinal < b.ordinal)));
-    assert!(
-        all.iter()
-            .all(|c| (0.0..=1.0).contains(&c.score) && c.raw <= 1.0001)
-    );
+    assert!(all.iter().all(|c| (0.0..=1.0).contains(&c.score) && c.raw <= 1.0001));
     let explained = index.score(&question, all[3].ordinal).unwrap();
     assert!(
         (explained.raw - all[3].raw).abs() < 1e-5 && (explained.score - all[3].score).abs() < 1e-5
@@ -176,22 +151,12 @@ fn answers_obey_policy_filter_and_k() {
     policy.query.semantic.candidates = 3;
     policy.query.semantic.min_similarity = -1.0;
     question.policy = Arc::new(policy.clone());
-    assert_eq!(
-        index.retrieve(&question).unwrap().len(),
-        10,
-        "k is above the policy's figure"
-    );
+    assert_eq!(index.retrieve(&question).unwrap().len(), 10, "k is above the policy's figure");
     question.k = 5_000;
     assert_eq!(index.retrieve(&question).unwrap().len(), 600);
     policy.query.semantic.min_similarity = all[7].raw;
     question.policy = Arc::new(policy.clone());
-    assert!(
-        index
-            .retrieve(&question)
-            .unwrap()
-            .iter()
-            .all(|c| c.raw >= all[7].raw)
-    );
+    assert!(index.retrieve(&question).unwrap().iter().all(|c| c.raw >= all[7].raw));
     policy.query.semantic.enabled = false;
     question.policy = Arc::new(policy);
     assert!(!index.applies(&question));
@@ -203,27 +168,16 @@ fn answers_obey_policy_filter_and_k() {
     assert_eq!(neighbours.len(), 100);
     assert!(neighbours.iter().all(|c| c.ordinal != all[0].ordinal));
     similar.like = Some(Ordinal(4_000_000));
-    assert_eq!(
-        index.retrieve(&similar).unwrap(),
-        [],
-        "a product without a vector"
-    );
+    assert_eq!(index.retrieve(&similar).unwrap(), [], "a product without a vector");
 }
 
 #[test]
 fn large_catalogues_get_a_graph_that_answers_alike() {
     let shop = shop(6_000);
     let built = shop.build();
-    assert_eq!(
-        built.version.manifest.vectors.as_ref().unwrap().layout,
-        VectorLayout::Hnsw
-    );
+    assert_eq!(built.version.manifest.vectors.as_ref().unwrap().layout, VectorLayout::Hnsw);
     let index = shop.open().unwrap();
-    assert!(
-        found(&index, &shop.store, &ask("mug"))[..10]
-            .iter()
-            .all(|name| name.contains("Mug"))
-    );
+    assert!(found(&index, &shop.store, &ask("mug"))[..10].iter().all(|name| name.contains("Mug")));
     // A filter so narrow that the graph would miss it.
     let last = index.retrieve(&ask("lamp")).unwrap().pop().unwrap().ordinal;
     let mut narrow = ask("lamp");
@@ -239,43 +193,18 @@ fn empty_and_wordless_catalogues_have_no_vectors() {
         put(&shop.store, products);
         let built = shop.build();
         assert_eq!(built.version.manifest.products, count);
-        let found = built
-            .version
-            .manifest
-            .vectors
-            .as_ref()
-            .map_or(0, |vectors| vectors.products);
+        let found = built.version.manifest.vectors.as_ref().map_or(0, |vectors| vectors.products);
         assert_eq!(found, vectors);
-        assert_eq!(
-            shop.open().err(),
-            (vectors == 0).then_some(SemanticError::Empty)
-        );
+        assert_eq!(shop.open().err(), (vectors == 0).then_some(SemanticError::Empty));
         assert!(up_to_date(&shop.store, &shop.options).unwrap().is_some());
     };
-    let named = |id: &str, name: &str| Product {
-        id: id.into(),
-        name: name.into(),
-        ..Product::default()
-    };
+    let named =
+        |id: &str, name: &str| Product { id: id.into(), name: name.into(), ..Product::default() };
     check(vec![], 0);
     check(vec![named("a", ""), named("b", "🎧 !!")], 0);
     check(vec![named("a", "Red mug")], 1);
-    check(
-        vec![
-            named("a", "Red mug"),
-            named("b", "red MUG"),
-            named("c", "mug"),
-        ],
-        3,
-    );
-    check(
-        vec![
-            named("a", ""),
-            named("b", "Red mug"),
-            named("c", "Blue lamp"),
-        ],
-        2,
-    );
+    check(vec![named("a", "Red mug"), named("b", "red MUG"), named("c", "mug")], 3);
+    check(vec![named("a", ""), named("b", "Red mug"), named("c", "Blue lamp")], 2);
 }
 
 #[test]
@@ -284,31 +213,18 @@ fn the_same_catalogue_gives_the_same_vectors() {
     let mut fewer_threads = two.options.clone();
     fewer_threads.threads = 1;
     let first = one.build().version.manifest;
-    let second = build(&two.store, &fewer_threads, &|_, _, _| {})
-        .unwrap()
-        .version
-        .manifest;
+    let second = build(&two.store, &fewer_threads, &|_, _, _| {}).unwrap().version.manifest;
     assert_eq!(first.parts[&Part::Vectors], second.parts[&Part::Vectors]);
-    assert_eq!(
-        first.parts[&Part::Embedding],
-        second.parts[&Part::Embedding]
-    );
+    assert_eq!(first.parts[&Part::Embedding], second.parts[&Part::Embedding]);
     fewer_threads.seed += 1;
-    let third = build(&two.store, &fewer_threads, &|_, _, _| {})
-        .unwrap()
-        .version
-        .manifest;
+    let third = build(&two.store, &fewer_threads, &|_, _, _| {}).unwrap().version.manifest;
     assert_ne!(first.parts[&Part::Vectors], third.parts[&Part::Vectors]);
 }
 
 #[test]
 fn only_what_changes_something_is_built_again() {
     let mut shop = shop(50);
-    let current = |shop: &Shop| {
-        up_to_date(&shop.store, &shop.options)
-            .unwrap()
-            .map(|v| v.name)
-    };
+    let current = |shop: &Shop| up_to_date(&shop.store, &shop.options).unwrap().map(|v| v.name);
     assert_eq!(current(&shop), None);
     let first = shop.build().version.name;
     assert_eq!(current(&shop), Some(first.clone()));
@@ -321,15 +237,8 @@ fn only_what_changes_something_is_built_again() {
     shop.options.dims += 1;
     assert_eq!(current(&shop), None, "other options");
     shop.options.dims -= 1;
-    let file = second
-        .folder
-        .join(&second.manifest.parts[&Part::Vectors][0].path);
-    fs::OpenOptions::new()
-        .append(true)
-        .open(&file)
-        .unwrap()
-        .set_len(1)
-        .unwrap();
+    let file = second.folder.join(&second.manifest.parts[&Part::Vectors][0].path);
+    fs::OpenOptions::new().append(true).open(&file).unwrap().set_len(1).unwrap();
     assert_eq!(current(&shop), None, "a torn file");
 
     versions::point_to(shop.folder.path(), &first).unwrap();
@@ -348,11 +257,7 @@ fn progress_reaches_the_end_of_every_stage() {
     let seen = seen.into_inner().unwrap();
     let stages: Vec<_> = seen.keys().map(|stage| stage.name()).collect();
     assert_eq!(stages, ["read", "learn", "embed", "publish"]);
-    assert!(
-        seen.values()
-            .all(|(done, total)| done == total && *total > 0),
-        "{seen:?}"
-    );
+    assert!(seen.values().all(|(done, total)| done == total && *total > 0), "{seen:?}");
 }
 
 /// Every way a file goes bad, for every file of every part.
@@ -361,25 +266,15 @@ fn damaged_files_are_refused_before_they_are_opened() {
     let shop = shop(6_000);
     let version = shop.build().version;
     let open = || {
-        SemanticIndex::open(&versions::current(shop.folder.path())?.unwrap(), None).map_err(
-            |error| VersionError::Broken {
-                name: String::new(),
-                why: error.to_string(),
-            },
-        )
+        SemanticIndex::open(&versions::current(shop.folder.path())?.unwrap(), None)
+            .map_err(|error| VersionError::Broken { name: String::new(), why: error.to_string() })
     };
     assert!(open().is_ok());
     let check = |path: &Path, what: &str, bytes: &[u8], expected: &str| {
         let whole = fs::read(path).unwrap();
         fs::write(path, bytes).unwrap();
-        let refused = open()
-            .expect_err(&format!("{what} {}", path.display()))
-            .to_string();
-        assert!(
-            refused.contains(expected),
-            "{what} {}: {refused}",
-            path.display()
-        );
+        let refused = open().expect_err(&format!("{what} {}", path.display())).to_string();
+        assert!(refused.contains(expected), "{what} {}: {refused}", path.display());
         fs::write(path, whole).unwrap();
         assert!(open().is_ok());
     };
@@ -417,10 +312,7 @@ fn a_model_that_cannot_be_opened_leaves_the_index_in_force() {
     shop.options.model = Model::Folder(shop.folder.path().join("nothing here"));
     let refused = build(&shop.store, &shop.options, &|_, _, _| {}).unwrap_err();
     assert!(refused.to_string().contains("no such folder"), "{refused}");
-    assert_eq!(
-        versions::current(shop.folder.path()).unwrap().unwrap().name,
-        before
-    );
+    assert_eq!(versions::current(shop.folder.path()).unwrap().unwrap().name, before);
     let left: Vec<_> = fs::read_dir(shop.folder.path().join("indexes"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -434,15 +326,10 @@ fn a_broken_semantic_index_is_a_sentence_in_the_answer() {
     let shop = shop(20);
     shop.build();
     let index = shop.open().unwrap();
-    let refused = index
-        .nearest(&vec![f32::NAN; index.embedder().dims()], 5, None)
-        .unwrap_err();
+    let refused = index.nearest(&vec![f32::NAN; index.embedder().dims()], 5, None).unwrap_err();
     assert!(refused.to_string().contains("not finite"));
     let refused = index.nearest(&[1.0], 5, None).unwrap_err();
     assert!(refused.to_string().contains("1 numbers"), "{refused}");
-    let error = RetrieveError::Unavailable {
-        source_name: "semantic",
-        why: refused.to_string(),
-    };
+    let error = RetrieveError::Unavailable { source_name: "semantic", why: refused.to_string() };
     assert!(error.to_string().starts_with("semantic: "));
 }

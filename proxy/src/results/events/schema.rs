@@ -41,10 +41,7 @@ pub(super) fn parse(body: &[u8], now: i64) -> Result<Vec<Event>, Problem> {
         ));
     }
     if items.len() > MAX_EVENTS {
-        let detail = format!(
-            "the array has {} events; it may have {MAX_EVENTS}",
-            items.len()
-        );
+        let detail = format!("the array has {} events; it may have {MAX_EVENTS}", items.len());
         return Err(Problem::new(Kind::BodyTooLarge, detail));
     }
     let count = items.len();
@@ -69,10 +66,8 @@ pub(super) fn parse(body: &[u8], now: i64) -> Result<Vec<Event>, Problem> {
     } else {
         String::new()
     };
-    let detail = format!(
-        "{} of {count} events are not valid{listed}; none was stored",
-        faults.items
-    );
+    let detail =
+        format!("{} of {count} events are not valid{listed}; none was stored", faults.items);
     let mut problem = Problem::new(Kind::InvalidEvents, detail);
     problem.errors = faults.listed;
     Err(problem)
@@ -89,11 +84,7 @@ impl Faults {
     fn add(&mut self, index: usize, field: &'static str, message: String) {
         self.count += 1;
         if self.listed.len() < MAX_ERRORS {
-            self.listed.push(ItemError {
-                index,
-                field,
-                message,
-            });
+            self.listed.push(ItemError { index, field, message });
         }
     }
 }
@@ -103,10 +94,7 @@ type Fault<'f> = dyn FnMut(&'static str, String) + 'f;
 /// The event, or faults and anything.
 fn event(item: &Value, now: i64, fault: &mut Fault<'_>) -> Option<Event> {
     let Value::Object(fields) = item else {
-        fault(
-            "",
-            format!("an event is a JSON object, not {}", kind_of(item)),
-        );
+        fault("", format!("an event is a JSON object, not {}", kind_of(item)));
         return None;
     };
     let user_id = text(fields, "user_id", 1, MAX_ID_BYTES, fault);
@@ -114,9 +102,7 @@ fn event(item: &Value, now: i64, fault: &mut Fault<'_>) -> Option<Event> {
     let kind = event_type(fields, fault);
     let at_micros = match fields.get("timestamp") {
         None | Some(Value::Null) => Some(now),
-        Some(value) => timestamp(value, now)
-            .map_err(|why| fault("timestamp", why))
-            .ok(),
+        Some(value) => timestamp(value, now).map_err(|why| fault("timestamp", why)).ok(),
     };
     let source = optional(fields, "source", 0, MAX_SOURCE_BYTES, fault).unwrap_or_default();
     let event_id = optional(fields, "event_id", 1, MAX_EVENT_ID_BYTES, fault)
@@ -168,10 +154,8 @@ fn event_type(fields: &Map<String, Value>, fault: &mut Fault<'_>) -> Option<Even
     let name = text(fields, "event_type", 1, 64, fault)?;
     let kind = EventKind::from_name(&name);
     if kind.is_none() {
-        let why = format!(
-            "event_type must be view, add_to_cart or purchase, not {}",
-            quoted(&name)
-        );
+        let why =
+            format!("event_type must be view, add_to_cart or purchase, not {}", quoted(&name));
         fault("event_type", why);
     }
     kind
@@ -192,11 +176,7 @@ fn timestamp(value: &Value, now: i64) -> Result<i64, String> {
         }
         Value::Number(number) => {
             let number = number.as_f64().unwrap_or(f64::NAN);
-            if number.abs() >= MILLIS_FROM {
-                number * 1e3
-            } else {
-                number * 1e6
-            }
+            if number.abs() >= MILLIS_FROM { number * 1e3 } else { number * 1e6 }
         }
         other => {
             return Err(format!(
@@ -206,9 +186,7 @@ fn timestamp(value: &Value, now: i64) -> Result<i64, String> {
         }
     };
     if !(0.0..=(now + AHEAD_MICROS) as f64).contains(&micros) {
-        return Err(format!(
-            "timestamp is before 1970 or more than a day ahead; {HOW}"
-        ));
+        return Err(format!("timestamp is before 1970 or more than a day ahead; {HOW}"));
     }
     Ok(micros as i64)
 }

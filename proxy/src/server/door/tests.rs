@@ -9,10 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 #[test]
 fn a_wait_has_a_deadline_until_it_is_over() {
     let began = penstock_config::clock::now();
-    let wait = Wait {
-        began,
-        deadline: AtomicU64::new(0),
-    };
+    let wait = Wait { began, deadline: AtomicU64::new(0) };
     let at = |millis| began + Duration::from_millis(millis);
     wait.until(at(1_000), Duration::from_secs(2));
     assert_eq!(wait.left(at(1_000)), Some(Duration::from_secs(2)));
@@ -89,17 +86,12 @@ async fn talk(client: &mut TcpStream, request: &[u8], end: &str) -> String {
 #[tokio::test]
 async fn the_shortest_request_is_answered_at_once() {
     let house = House::new();
-    for request in [
-        "GET / HTTP/1.0\r\n\r\n",
-        "PUT / HTTP/1.0\r\n\r\n",
-        "OPTIONS / HTTP/1.0\r\n\r\n",
-    ] {
+    for request in
+        ["GET / HTTP/1.0\r\n\r\n", "PUT / HTTP/1.0\r\n\r\n", "OPTIONS / HTTP/1.0\r\n\r\n"]
+    {
         let answer = house.ask(request.as_bytes(), "}").await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{request:?}: {answer}");
-        assert!(
-            answer.contains("/problems/not-found"),
-            "{request:?}: {answer}"
-        );
+        assert!(answer.contains("/problems/not-found"), "{request:?}: {answer}");
     }
     assert_eq!(house.app.metrics.slow_headers.get(), 0);
 }
@@ -108,10 +100,7 @@ async fn the_shortest_request_is_answered_at_once() {
 async fn http2_begins_with_its_preface() {
     let house = House::new();
     let mut client = house.connect().await;
-    client
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await
-        .unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     let mut frame = [0; 9];
     client.read_exact(&mut frame).await.unwrap();
     const SETTINGS: u8 = 4;
@@ -123,31 +112,15 @@ async fn refusals_keep_the_connection() {
     let house = House::new();
     let mut client = house.connect().await;
     let rows = [
-        (
-            "GET /search HTTP/1.1\r\nHost: s\r\n\r\n",
-            400,
-            "bad-parameter",
-        ),
-        (
-            "GET /search?q=a HTTP/1.1\r\nHost: s\r\n\r\n",
-            503,
-            "not-ready",
-        ),
-        (
-            "GET /recommend/%zz HTTP/1.1\r\nHost: s\r\n\r\n",
-            400,
-            "bad-path",
-        ),
+        ("GET /search HTTP/1.1\r\nHost: s\r\n\r\n", 400, "bad-parameter"),
+        ("GET /search?q=a HTTP/1.1\r\nHost: s\r\n\r\n", 503, "not-ready"),
+        ("GET /recommend/%zz HTTP/1.1\r\nHost: s\r\n\r\n", 400, "bad-path"),
         (
             "POST /search HTTP/1.1\r\nHost: s\r\nContent-Length: 3\r\n\r\nabc",
             405,
             "method-not-allowed",
         ),
-        (
-            "POST /nowhere HTTP/1.1\r\nHost: s\r\nContent-Length: 3\r\n\r\nabc",
-            404,
-            "not-found",
-        ),
+        ("POST /nowhere HTTP/1.1\r\nHost: s\r\nContent-Length: 3\r\n\r\nabc", 404, "not-found"),
         (
             "POST /events HTTP/1.1\r\nHost: s\r\nContent-Length: 2\r\n\r\n{}",
             415,
@@ -163,18 +136,9 @@ async fn refusals_keep_the_connection() {
     ];
     for (request, status, problem) in rows {
         let answer = talk(&mut client, request.as_bytes(), "}").await;
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{request:?}: {answer}"
-        );
-        assert!(
-            answer.contains(&format!("/problems/{problem}\"")),
-            "{request:?}: {answer}"
-        );
-        assert!(
-            answer.contains("Connection: keep-alive\r\n"),
-            "{request:?}: {answer}"
-        );
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+        assert!(answer.contains(&format!("/problems/{problem}\"")), "{request:?}: {answer}");
+        assert!(answer.contains("Connection: keep-alive\r\n"), "{request:?}: {answer}");
     }
     assert_eq!(house.app.drain.connections(), 1);
 }
@@ -187,10 +151,7 @@ async fn a_decision_is_left_by_every_request() {
         "GET /popular HTTP/1.1\r\nHost: s\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-01\r\n\r\n"
     );
     let answer = house.ask(request.as_bytes(), "}").await;
-    assert!(
-        answer.contains(&format!("X-Trace-ID: {trace}\r\n")),
-        "{answer}"
-    );
+    assert!(answer.contains(&format!("X-Trace-ID: {trace}\r\n")), "{answer}");
     let id = crate::telemetry::traceparent::TraceId::parse(trace).unwrap();
     // Written down after the answer was sent.
     let found = loop {
@@ -201,9 +162,6 @@ async fn a_decision_is_left_by_every_request() {
         tokio::task::yield_now().await;
     };
     assert_eq!(found.len(), 1);
-    assert_eq!(
-        (found[0].status, found[0].problem),
-        (503, Some("not-ready"))
-    );
+    assert_eq!((found[0].status, found[0].problem), (503, Some("not-ready")));
     assert_eq!(found[0].host, "s");
 }

@@ -27,26 +27,15 @@ impl CsvRows {
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(64 * 1024)
-            .from_reader(Leash {
-                from,
-                left: leash.clone(),
-            });
+            .from_reader(Leash { from, left: leash.clone() });
         let mut row = ByteRecord::new();
         if !reader.read_byte_record(&mut row).map_err(|e| why(&e))? {
             return Err("the file is empty; its first line must name the columns".into());
         }
-        let header: Vec<String> = row
-            .iter()
-            .map(|name| String::from_utf8_lossy(name).trim().to_owned())
-            .collect();
+        let header: Vec<String> =
+            row.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
         let columns = columns::resolve(entity, mapping, &header)?;
-        Ok(Self {
-            reader,
-            leash,
-            row,
-            width: header.len(),
-            columns,
-        })
+        Ok(Self { reader, leash, row, width: header.len(), columns })
     }
 }
 
@@ -54,11 +43,7 @@ impl Rows for CsvRows {
     fn next(&mut self, record: &mut Record) -> Result<Step, String> {
         self.leash.set(ROW_BYTES);
         record.number = self.reader.position().line();
-        if !self
-            .reader
-            .read_byte_record(&mut self.row)
-            .map_err(|e| why(&e))?
-        {
+        if !self.reader.read_byte_record(&mut self.row).map_err(|e| why(&e))? {
             return Ok(Step::End);
         }
         if let Some(position) = self.row.position() {

@@ -40,9 +40,7 @@ impl JsonRows {
     fn read_line(&mut self) -> Result<bool, String> {
         self.line.clear();
         let mut limited = (&mut self.reader).take(ROW_BYTES + 1);
-        let read = limited
-            .read_until(b'\n', &mut self.line)
-            .map_err(|e| e.to_string())?;
+        let read = limited.read_until(b'\n', &mut self.line).map_err(|e| e.to_string())?;
         self.lines += u64::from(read > 0);
         Ok(read > 0)
     }
@@ -140,10 +138,7 @@ impl Rows for JsonRows {
                 && self.lines > 0
                 && !seen(at)
             {
-                return Err(format!(
-                    "no row has the key `{column}` for `{}`",
-                    field.name
-                ));
+                return Err(format!("no row has the key `{column}` for `{}`", field.name));
             }
         }
         Ok(())

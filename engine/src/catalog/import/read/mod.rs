@@ -23,10 +23,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(fields: usize) -> Self {
-        Self {
-            number: 0,
-            values: vec![String::new(); fields],
-        }
+        Self { number: 0, values: vec![String::new(); fields] }
     }
 
     /// The field's text, taken out.

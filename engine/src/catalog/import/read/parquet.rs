@@ -39,11 +39,8 @@ impl ParquetRows {
         let metadata = reader.metadata().file_metadata();
         let total = metadata.num_rows().unsigned_abs();
         let schema = metadata.schema_descr().root_schema_ptr();
-        let header: Vec<String> = schema
-            .get_fields()
-            .iter()
-            .map(|field| field.name().to_owned())
-            .collect();
+        let header: Vec<String> =
+            schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
         let resolved = columns::resolve(entity, mapping, &header)?;
         // The projection keeps the file's order of columns.
         let mut wanted = Vec::new();
@@ -58,21 +55,10 @@ impl ParquetRows {
             }
         }
         let rows = guarded(|| {
-            let projection = Type::group_type_builder(schema.name())
-                .with_fields(wanted)
-                .build()?;
+            let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build()?;
             RowIter::from_file_into(Box::new(reader)).project(Some(projection))
         })?;
-        Ok(Self {
-            rows,
-            entity,
-            fields,
-            columns: resolved,
-            row: 0,
-            total,
-            bytes,
-            progress,
-        })
+        Ok(Self { rows, entity, fields, columns: resolved, row: 0, total, bytes, progress })
     }
 }
 
@@ -81,10 +67,7 @@ impl Rows for ParquetRows {
         record.number = self.row + 1;
         let Some(row) = guarded(|| self.rows.next().transpose())? else {
             if self.row != self.total {
-                return Err(format!(
-                    "the file ends after {} of its {} rows",
-                    self.row, self.total
-                ));
+                return Err(format!("the file ends after {} of its {} rows", self.row, self.total));
             }
             return Ok(Step::End);
         };

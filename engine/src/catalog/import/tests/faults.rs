@@ -13,23 +13,14 @@ fn fails(name: &str, bytes: &[u8], words: &str) {
 }
 
 fn csv(rows: usize) -> String {
-    let rows: String = (0..rows)
-        .map(|n| format!("p{n},name {}\n", n * 7919 % 1000))
-        .collect();
+    let rows: String = (0..rows).map(|n| format!("p{n},name {}\n", n * 7919 % 1000)).collect();
     format!("id,name\n{rows}")
 }
 
 #[test]
 fn torn_gzips() {
     let packed = gzip(csv(8000).as_bytes());
-    for cut in [
-        3,
-        12,
-        20,
-        packed.len() / 2,
-        packed.len() - 9,
-        packed.len() - 1,
-    ] {
+    for cut in [3, 12, 20, packed.len() / 2, packed.len() - 9, packed.len() - 1] {
         fails("p.csv.gz", &packed[..cut], "");
     }
     let mut damaged = packed.clone();
@@ -38,11 +29,7 @@ fn torn_gzips() {
     let lines = gzip("{\"id\":\"1\",\"name\":\"a\"}\n".repeat(9000).as_bytes());
     fails("p.jsonl.gz", &lines[..lines.len() - 4], "");
     let columnar = gzip(&many_rows());
-    fails(
-        "p.parquet.gz",
-        &columnar[..columnar.len() - 4],
-        "gzip is torn",
-    );
+    fails("p.parquet.gz", &columnar[..columnar.len() - 4], "gzip is torn");
 }
 
 fn many_rows() -> Vec<u8> {
@@ -86,21 +73,11 @@ fn what_is_not_what_it_should_be() {
     fails("p.csv", b"\xff\xfei\0d\0", "UTF-16");
     fails("p.csv.gz", &gzip(b"\xfe\xff\0i\0d"), "UTF-16");
     fails("p.xlsx", b"PK\x03\x04", "--format");
-    fails(
-        "p.csv",
-        &[b"id,name\n1,\"".as_slice(), &vec![b'x'; 6_000_000]].concat(),
-        "quote",
-    );
+    fails("p.csv", &[b"id,name\n1,\"".as_slice(), &vec![b'x'; 6_000_000]].concat(), "quote");
 
     let shop = Shop::new();
-    let error = shop
-        .run(shop.plan(&["absent.csv"]))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("absent.csv") && error.contains("cannot open"),
-        "{error}"
-    );
+    let error = shop.run(shop.plan(&["absent.csv"])).unwrap_err().to_string();
+    assert!(error.contains("absent.csv") && error.contains("cannot open"), "{error}");
     std::fs::create_dir(shop.folder.path().join("p.csv")).unwrap();
     let error = shop.run(shop.plan(&["p.csv"])).unwrap_err().to_string();
     assert!(error.contains("folder"), "{error}");
@@ -115,14 +92,9 @@ fn what_is_not_what_it_should_be() {
 fn the_second_file_fails_and_the_first_is_not_imported() {
     let shop = Shop::new();
     shop.put("products.csv", csv(3000).as_bytes());
-    let packed = gzip(
-        b"user_id,product_id,event_type\nu,p1,view\n"
-            .repeat(500)
-            .as_slice(),
-    );
+    let packed = gzip(b"user_id,product_id,event_type\nu,p1,view\n".repeat(500).as_slice());
     shop.put("events.csv.gz", &packed[..packed.len() - 6]);
-    shop.run(shop.plan(&["products.csv", "events.csv.gz"]))
-        .unwrap_err();
+    shop.run(shop.plan(&["products.csv", "events.csv.gz"])).unwrap_err();
     shop.is_untouched();
     // A header that does not fit is seen before anything is read.
     shop.put("events.csv", b"who,what\n1,2\n");
@@ -147,11 +119,5 @@ fn a_failed_import_leaves_what_was_there() {
     ));
     assert_eq!(shop.products(), before);
     assert_eq!(shop.store.catalog_revision().unwrap(), 1);
-    assert_eq!(
-        shop.import("products.csv", csv(500))
-            .unwrap()
-            .imported
-            .products_updated,
-        1
-    );
+    assert_eq!(shop.import("products.csv", csv(500)).unwrap().imported.products_updated, 1);
 }

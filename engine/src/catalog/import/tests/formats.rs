@@ -74,10 +74,7 @@ fn every_format_gives_the_same_products() {
     check("p", &columnar);
     // Two gzips one after the other are one.
     let (head, tail) = CSV.split_at(40);
-    check(
-        "p.csv.gz",
-        &[gzip(head.as_bytes()), gzip(tail.as_bytes())].concat(),
-    );
+    check("p.csv.gz", &[gzip(head.as_bytes()), gzip(tail.as_bytes())].concat());
 }
 
 #[test]
@@ -114,10 +111,7 @@ fn mappings_work_in_every_format() {
         // A column that is not there is an error, not silence.
         plan.mapping.add("brand", "maker").unwrap();
         let error = shop.run(plan).unwrap_err().to_string();
-        assert!(
-            error.contains("maker") && error.contains("brand"),
-            "{name}: {error}"
-        );
+        assert!(error.contains("maker") && error.contains("brand"), "{name}: {error}");
     }
 }
 
@@ -146,11 +140,7 @@ fn the_format_can_be_said() {
 fn values_of_json_and_parquet() {
     let shop = Shop::new();
     let check = |line: &str, category: Result<&str, &str>| {
-        shop.import(
-            "p.jsonl",
-            format!("{{\"id\": \"a\", \"name\": \"A\", {line}}}"),
-        )
-        .unwrap();
+        shop.import("p.jsonl", format!("{{\"id\": \"a\", \"name\": \"A\", {line}}}")).unwrap();
         match category {
             Ok(category) => {
                 assert_eq!(shop.bad(), [] as [String; 0], "{line}");
@@ -160,32 +150,17 @@ fn values_of_json_and_parquet() {
         }
     };
     check(r#""category": ["Home", "Sofas"]"#, Ok("Home > Sofas"));
-    check(
-        r#""category": [["Home", "Sofas"], ["Sale"]]"#,
-        Ok("Home > Sofas|Sale"),
-    );
+    check(r#""category": [["Home", "Sofas"], ["Sale"]]"#, Ok("Home > Sofas|Sale"));
     check(r#""category": [["Home", "Sofas"]]"#, Ok("Home > Sofas"));
     check(r#""category": []"#, Ok(""));
     check(r#""category": 7"#, Ok("7"));
     check(r#""category": true"#, Ok("true"));
-    check(
-        r#""Categories": "x", "category": "y", "department": "z""#,
-        Ok("y"),
-    );
+    check(r#""Categories": "x", "category": "y", "department": "z""#, Ok("y"));
     check(r#""category": "y", "categories": "x""#, Ok("y"));
     check(r#""description": ["a", "b"]"#, Ok(""));
-    check(
-        r#""category": {"a": 1}"#,
-        Err("`category` is an object, not text or a number"),
-    );
-    check(
-        r#""brand": ["a"]"#,
-        Err("`brand` is a list, not text or a number"),
-    );
-    check(
-        r#""price": true"#,
-        Err("`price` \"true\" is not a number (write it like 1234.56)"),
-    );
+    check(r#""category": {"a": 1}"#, Err("`category` is an object, not text or a number"));
+    check(r#""brand": ["a"]"#, Err("`brand` is a list, not text or a number"));
+    check(r#""price": true"#, Err("`price` \"true\" is not a number (write it like 1234.56)"));
 
     let shop = Shop::new();
     let file = parquet(
@@ -207,10 +182,8 @@ fn values_of_json_and_parquet() {
     shop.import("p.parquet", file).unwrap();
     assert_eq!(shop.bad(), ["p.parquet, row 2: `id` is not UTF-8"]);
     let products = shop.products();
-    let got: Vec<_> = products
-        .iter()
-        .map(|p| (&*p.id, &*p.category, p.created_at, p.price))
-        .collect();
+    let got: Vec<_> =
+        products.iter().map(|p| (&*p.id, &*p.category, p.created_at, p.price)).collect();
     let expected = [
         ("a", "Home > Sofas", Some(1_714_521_600), Some(19.99)),
         ("c", "Garden", Some(-86_400), Some(0.05)),
@@ -265,19 +238,14 @@ fn bad_rows_name_their_place() {
         ],
         &["1", "5"],
     );
-    let array = shop
-        .import("p.jsonl", "[{\"id\":\"1\",\"name\":\"a\"}]")
-        .unwrap();
+    let array = shop.import("p.jsonl", "[{\"id\":\"1\",\"name\":\"a\"}]").unwrap();
     assert_eq!(array.files[0].bad, 1);
     assert!(shop.bad()[0].contains("not an array"), "{:?}", shop.bad());
     // A line that is far too long is one bad row.
     let long = format!("{{\"id\":\"1\",\"name\":\"{}\"}}\n", "x".repeat(5_000_000));
     let text = format!("{long}{{\"id\":\"2\",\"name\":\"b\"}}\n{}", long.trim_end());
     shop.import("p.jsonl", text).unwrap();
-    let reasons = [
-        "p.jsonl, line 1: longer than",
-        "p.jsonl, line 3: longer than",
-    ];
+    let reasons = ["p.jsonl, line 1: longer than", "p.jsonl, line 3: longer than"];
     assert_eq!(shop.bad().len(), 2);
     for (bad, reason) in shop.bad().iter().zip(reasons) {
         assert!(bad.starts_with(reason), "{bad}");

@@ -25,45 +25,31 @@ pub(super) fn parquet(schema: &str, columns: &[Column<'_>]) -> Vec<u8> {
     let mut file = SerializedFileWriter::new(&mut bytes, schema, properties).unwrap();
     let mut group = file.next_row_group().unwrap();
     for column in columns {
-        let mut writer = group
-            .next_column()
-            .unwrap()
-            .expect("the schema has this column");
+        let mut writer = group.next_column().unwrap().expect("the schema has this column");
         let levels = |there: Vec<bool>| -> Vec<i16> { there.into_iter().map(i16::from).collect() };
         match column {
             Column::Text(values) => {
                 let there = levels(values.iter().map(Option::is_some).collect());
                 let values: Vec<ByteArray> = values.iter().flatten().map(|v| (*v).into()).collect();
-                writer
-                    .typed::<ByteArrayType>()
-                    .write_batch(&values, Some(&there), None)
+                writer.typed::<ByteArrayType>().write_batch(&values, Some(&there), None)
             }
             Column::Bytes(values) => {
                 let values: Vec<ByteArray> = values.iter().map(|v| v.to_vec().into()).collect();
-                writer
-                    .typed::<ByteArrayType>()
-                    .write_batch(&values, None, None)
+                writer.typed::<ByteArrayType>().write_batch(&values, None, None)
             }
             Column::Double(values) => {
                 let there = levels(values.iter().map(Option::is_some).collect());
                 let values: Vec<f64> = values.iter().flatten().copied().collect();
-                writer
-                    .typed::<DoubleType>()
-                    .write_batch(&values, Some(&there), None)
+                writer.typed::<DoubleType>().write_batch(&values, Some(&there), None)
             }
             Column::Long(values) => writer.typed::<Int64Type>().write_batch(values, None, None),
             Column::Int(values) => writer.typed::<Int32Type>().write_batch(values, None, None),
             Column::Lists(lists) => {
-                let values: Vec<ByteArray> = lists
-                    .iter()
-                    .flat_map(|l| l.iter())
-                    .map(|v| (*v).into())
-                    .collect();
+                let values: Vec<ByteArray> =
+                    lists.iter().flat_map(|l| l.iter()).map(|v| (*v).into()).collect();
                 let definition = vec![1; values.len()];
-                let repetition: Vec<i16> = lists
-                    .iter()
-                    .flat_map(|l| (0..l.len()).map(|at| i16::from(at > 0)))
-                    .collect();
+                let repetition: Vec<i16> =
+                    lists.iter().flat_map(|l| (0..l.len()).map(|at| i16::from(at > 0))).collect();
                 let writer = writer.typed::<ByteArrayType>();
                 writer.write_batch(&values, Some(&definition), Some(&repetition))
             }

@@ -3,10 +3,8 @@
 use super::*;
 
 fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("PENSTOCK_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("PENSTOCK_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     let data = folder.join("data");
     if !data.is_dir() {
         println!("skipped: needs ../shared ({} is absent)", data.display());
@@ -30,39 +28,19 @@ fn every_real_set_imports_without_a_bad_row() {
         let summary = shop.run(plan.clone()).unwrap();
         let no_preference = summary.files.iter().map(|f| f.no_preference).sum();
         let counts = shop.store.counts().unwrap();
-        assert_eq!(
-            (counts.products, counts.events, no_preference),
-            expected,
-            "{set}"
-        );
+        assert_eq!((counts.products, counts.events, no_preference), expected, "{set}");
         if set != "movielens_small" {
             return;
         }
         let again = shop.run(plan).unwrap().imported;
-        assert_eq!(
-            (again.products_added, again.products_updated),
-            (0, 0),
-            "{set}"
-        );
-        assert_eq!(
-            (again.products_unchanged, again.events_added),
-            (expected.0, 0),
-            "{set}"
-        );
+        assert_eq!((again.products_added, again.products_updated), (0, 0), "{set}");
+        assert_eq!((again.products_unchanged, again.events_added), (expected.0, 0), "{set}");
     };
-    check(
-        "online_retail",
-        &["products.csv", "events.csv.gz"],
-        (3791, 182_930, 0),
-    );
+    check("online_retail", &["products.csv", "events.csv.gz"], (3791, 182_930, 0));
     check("icecat", &["products.csv.gz"], (19_406, 0, 0));
     check("homedepot", &["products.csv.gz"], (54_667, 0, 0));
     check("bestbuy", &["products.csv"], (1651, 0, 0));
     check("instacart", &["products.csv.gz"], (49_688, 0, 0));
-    check(
-        "movielens_small",
-        &["products.csv.gz", "events.csv.gz"],
-        (9125, 51_568, 48_436),
-    );
+    check("movielens_small", &["products.csv.gz", "events.csv.gz"], (9125, 51_568, 48_436));
     check("amazon_beauty", &["events.csv.gz"], (0, 198_502, 0));
 }

@@ -23,18 +23,9 @@ fn model(folder: &Path) {
     fs::write(folder.join("tokenizer.json"), tokenizer(&WORDS)).unwrap();
 
     let mut shapes: Vec<(String, Vec<usize>)> = vec![
-        (
-            "embeddings.word_embeddings.weight".into(),
-            vec![VOCABULARY, HIDDEN],
-        ),
-        (
-            "embeddings.position_embeddings.weight".into(),
-            vec![POSITIONS, HIDDEN],
-        ),
-        (
-            "embeddings.token_type_embeddings.weight".into(),
-            vec![2, HIDDEN],
-        ),
+        ("embeddings.word_embeddings.weight".into(), vec![VOCABULARY, HIDDEN]),
+        ("embeddings.position_embeddings.weight".into(), vec![POSITIONS, HIDDEN]),
+        ("embeddings.token_type_embeddings.weight".into(), vec![2, HIDDEN]),
     ];
     let mut norms = vec!["embeddings.LayerNorm".to_owned()];
     for layer in 0..2 {
@@ -59,9 +50,7 @@ fn model(folder: &Path) {
     }
     let mut state = 1_u64;
     let mut random = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
     let named: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = shapes
@@ -134,24 +123,12 @@ fn a_torn_or_foreign_transformer_is_refused() {
         let refused = open(folder.path()).unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused}");
     };
-    check(
-        "config.json",
-        br#"{"num_hidden_layers": 2}"#,
-        "it describes no BERT",
-    );
+    check("config.json", br#"{"num_hidden_layers": 2}"#, "it describes no BERT");
     check("model.safetensors", b"", "model.safetensors");
     let other = tensors(&[("x", Dtype::F32, vec![1, 1], vec![0; 4])]);
-    check(
-        "model.safetensors",
-        &other,
-        "embeddings.word_embeddings.weight",
-    );
+    check("model.safetensors", &other, "embeddings.word_embeddings.weight");
     check("tokenizer.json", b"{}", "tokenizer.json");
     let more: Vec<String> = (0..VOCABULARY).map(|n| format!("w{n}")).collect();
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
-    check(
-        "tokenizer.json",
-        &tokenizer(&more),
-        "they do not belong together",
-    );
+    check("tokenizer.json", &tokenizer(&more), "they do not belong together");
 }

@@ -10,20 +10,13 @@ struct Known {
 
 impl Lexicon for Known {
     fn frequency(&self, term: &str, place: Place) -> u64 {
-        let of = if place == Place::Words {
-            &self.words
-        } else {
-            &self.pairs
-        };
+        let of = if place == Place::Words { &self.words } else { &self.pairs };
         of.get(term).copied().unwrap_or(0)
     }
 
     fn near(&self, word: &str, limit: usize) -> Vec<String> {
         let near = self.near.get(word).into_iter();
-        near.flat_map(|words| words.split(' '))
-            .take(limit)
-            .map(str::to_owned)
-            .collect()
+        near.flat_map(|words| words.split(' ')).take(limit).map(str::to_owned).collect()
     }
 }
 
@@ -58,26 +51,15 @@ fn known() -> Known {
 fn shown(concepts: &[Concept], lexicon: &Known) -> String {
     let mut out = Vec::new();
     for concept in concepts {
-        let known = concept
-            .spellings
-            .iter()
-            .filter(|s| lexicon.frequency(&s.term, s.place) > 0);
+        let known = concept.spellings.iter().filter(|s| lexicon.frequency(&s.term, s.place) > 0);
         let spellings: Vec<String> = known
             .map(|s| {
                 let sign = if s.place == Place::Pairs { "+" } else { "" };
                 format!("{sign}{}:{:.2}", s.term, s.weight)
             })
             .collect();
-        let text = if spellings.is_empty() {
-            "?".into()
-        } else {
-            spellings.join("|")
-        };
-        out.push(if concept.required {
-            text
-        } else {
-            format!("({text})")
-        });
+        let text = if spellings.is_empty() { "?".into() } else { spellings.join("|") };
+        out.push(if concept.required { text } else { format!("({text})") });
     }
     out.join(" ")
 }
@@ -94,10 +76,7 @@ fn queries_become_concepts() {
         ("18 volt drill", "18v:1.00|18:0.20 drill:1.00"),
         ("LP-123", "lp123:1.00"),
         ("wi-fi", "wifi:0.50 wifi:0.50"),
-        (
-            "dish washer",
-            "dish:1.00|dishwasher:0.50 washer:1.00|dishwasher:0.50",
-        ),
+        ("dish washer", "dish:1.00|dishwasher:0.50 washer:1.00|dishwasher:0.50"),
         ("firepit", "+firepit:0.50"),
         ("fire pit", "fire:1.00 pit:1.00 (+firepit:1.00)"),
         ("2x4", "2:1.00 4:1.00 (2x4:1.00)"),
@@ -106,11 +85,7 @@ fn queries_become_concepts() {
         ("brownswitch", "brown:1.00 switch:1.00"),
         ("trimming", "~trim:0.30"),
     ] {
-        assert_eq!(
-            shown(&plan(query, 32, &lexicon), &lexicon),
-            expected,
-            "{query:?}"
-        );
+        assert_eq!(shown(&plan(query, 32, &lexicon), &lexicon), expected, "{query:?}");
     }
 }
 

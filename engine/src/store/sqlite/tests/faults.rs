@@ -19,12 +19,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                fs::read(entry.path()).unwrap(),
-            )
-        })
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .filter(|(name, _)| name != "store.lock")
         .collect();
     all.sort();
@@ -37,11 +32,7 @@ fn what_is_not_a_store_is_refused_and_not_touched() {
     let put = |folder: &TempDir, bytes: &[u8]| {
         fs::write(folder.path().join(FILE_NAME), bytes).unwrap();
     };
-    for bytes in [
-        &b"hello"[..],
-        &[0; 5000],
-        b"SQLite format 3\0garbage garbage",
-    ] {
+    for bytes in [&b"hello"[..], &[0; 5000], b"SQLite format 3\0garbage garbage"] {
         let folder = folder();
         put(&folder, bytes);
         let error = SqliteStore::in_folder(&folder, clock::system()).unwrap_err();
@@ -101,15 +92,7 @@ fn an_empty_placeholder_becomes_a_store() {
 #[test]
 fn odd_paths_work() {
     let folder = tempfile::tempdir().unwrap();
-    for name in [
-        "a b",
-        "100%",
-        "what?mode=ro",
-        "x#y",
-        "ü",
-        "'; DROP",
-        "deep/er/still",
-    ] {
+    for name in ["a b", "100%", "what?mode=ro", "x#y", "ü", "'; DROP", "deep/er/still"] {
         for _ in 0..2 {
             let store = SqliteStore::in_folder(folder.path().join(name), clock::system()).unwrap();
             import(&store, &[product("a", name)], &[]);
@@ -134,10 +117,7 @@ fn leftovers_of_the_dead_are_swept_and_the_living_are_left_alone() {
     fs::write(folder.path().join("staging-1-0/lock"), "").unwrap();
     fs::write(folder.path().join("mine.txt"), "not the store's").unwrap();
     let _other = open(&folder);
-    assert_eq!(
-        strangers(&folder),
-        ["mine.txt".to_owned(), living[0].clone()]
-    );
+    assert_eq!(strangers(&folder), ["mine.txt".to_owned(), living[0].clone()]);
     drop(session);
     assert_eq!(strangers(&folder), ["mine.txt"]);
 }
@@ -173,9 +153,7 @@ async fn fill_up(store: &SqliteStore, make_room: impl FnOnce() -> SqliteStore) {
     let mut acknowledged = vec![0];
     let mut refused = 0;
     for n in 1..20_000 {
-        let events = (0..100)
-            .map(|k| event(&format!("{n}-{k}"), &text, "a", n))
-            .collect();
+        let events = (0..100).map(|k| event(&format!("{n}-{k}"), &text, "a", n)).collect();
         match store.append_events(events).await {
             Ok(_) => acknowledged.extend([n; 100]),
             Err(StoreError::Unavailable(text)) => {
@@ -199,9 +177,7 @@ async fn fill_up(store: &SqliteStore, make_room: impl FnOnce() -> SqliteStore) {
 
     let store = make_room();
     assert_eq!(stored(&store), acknowledged);
-    let fresh = store
-        .append_events(vec![event("room", "u", "a", 99_999)])
-        .await;
+    let fresh = store.append_events(vec![event("room", "u", "a", 99_999)]).await;
     assert_eq!(fresh.unwrap(), [true]);
     assert_eq!(import(&store, &[product("b", "B")], &[]).products_added, 1);
 }
@@ -209,10 +185,7 @@ async fn fill_up(store: &SqliteStore, make_room: impl FnOnce() -> SqliteStore) {
 #[tokio::test]
 async fn a_full_file_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let limited = Settings {
-        max_pages: Some(500),
-        ..Settings::default()
-    };
+    let limited = Settings { max_pages: Some(500), ..Settings::default() };
     let path = folder.path().join(FILE_NAME);
     let store = SqliteStore::open_with(&path, clock::system(), limited).unwrap();
     fill_up(&store, || open(&folder)).await;
@@ -226,16 +199,11 @@ impl Mount {
     fn tmpfs(options: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mount = Self(folder);
-        mount
-            .run("mount", &["-t", "tmpfs", "-o", options, "tmpfs"])
-            .then_some(mount)
+        mount.run("mount", &["-t", "tmpfs", "-o", options, "tmpfs"]).then_some(mount)
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> bool {
-        let done = Command::new(program)
-            .args(arguments)
-            .arg(self.0.path())
-            .output();
+        let done = Command::new(program).args(arguments).arg(self.0.path()).output();
         done.is_ok_and(|done| done.status.success())
     }
 }
@@ -278,13 +246,7 @@ async fn a_read_only_disk_is_an_error_and_loses_nothing() {
     assert!(text.to_lowercase().contains("read-only"), "{text}");
     assert!(disk.run("mount", &["-o", "remount,rw"]));
     let store = open(&disk.0);
-    assert_eq!(
-        store.counts().unwrap(),
-        Counts {
-            products: 1,
-            events: 1
-        }
-    );
+    assert_eq!(store.counts().unwrap(), Counts { products: 1, events: 1 });
 }
 
 #[test]

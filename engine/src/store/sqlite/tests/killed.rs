@@ -18,12 +18,7 @@ const SAY_EVERY: i64 = 200;
 
 fn start(job: &str, folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args([
-            "store::sqlite::tests::killed::victim",
-            "--exact",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["store::sqlite::tests::killed::victim", "--exact", "--ignored", "--nocapture"])
         .args(["--test-threads", "1"])
         .env(JOB, job)
         .env(FOLDER, folder)
@@ -51,12 +46,8 @@ fn victim() {
         "import" => {
             let mut session = store.begin_import().unwrap();
             for n in 0..ROWS {
-                session
-                    .put_product(product(&format!("p{n}"), "new"))
-                    .unwrap();
-                session
-                    .put_event(event(&format!("e{n}"), "new", "p1", n))
-                    .unwrap();
+                session.put_product(product(&format!("p{n}"), "new")).unwrap();
+                session.put_event(event(&format!("e{n}"), "new", "p1", n)).unwrap();
                 if n % SAY_EVERY == 0 {
                     say("staged");
                 }
@@ -115,9 +106,7 @@ enum Point {
 fn an_import_that_is_killed_changes_nothing() {
     let (folder, store) = fresh();
     let old: Vec<Product> = (0..300).map(|n| product(&format!("p{n}"), "old")).collect();
-    let events: Vec<Event> = (0..300)
-        .map(|n| event(&format!("old{n}"), "old", "p1", n))
-        .collect();
+    let events: Vec<Event> = (0..300).map(|n| event(&format!("old{n}"), "old", "p1", n)).collect();
     import(&store, &old, &events);
     drop(store);
     let before = (catalogue(&open(&folder)), history(&open(&folder)));
@@ -165,10 +154,7 @@ fn an_import_that_is_killed_changes_nothing() {
             assert!(!merged, "{point:?}: it said that it was done");
             in_the_merge += i32::from(matches!(point, Point::Merging(_)));
         } else {
-            assert!(
-                matches!(point, Point::Merging(_)),
-                "{point:?}: half an import is visible"
-            );
+            assert!(matches!(point, Point::Merging(_)), "{point:?}: half an import is visible");
             whole(&store);
         }
         // The install works: the same import goes through.
@@ -179,10 +165,7 @@ fn an_import_that_is_killed_changes_nothing() {
         assert_eq!(strangers(&copy), [] as [String; 0]);
     }
     println!("{in_the_merge} of 10 kills fell into the merge");
-    assert!(
-        in_the_merge >= 2,
-        "only {in_the_merge} kills fell into the merge"
-    );
+    assert!(in_the_merge >= 2, "only {in_the_merge} kills fell into the merge");
 }
 
 /// All of the import and all of what was there before.
@@ -223,15 +206,10 @@ fn acknowledged_events_survive() {
             said(Ok(line));
         }
         let store = open(&folder);
-        let stored: std::collections::HashSet<String> = history(&store)
-            .into_iter()
-            .map(|(_, product, _)| product)
-            .collect();
+        let stored: std::collections::HashSet<String> =
+            history(&store).into_iter().map(|(_, product, _)| product).collect();
         for id in &acknowledged {
-            assert!(
-                stored.contains(id),
-                "round {round}: {id} was acknowledged and is gone"
-            );
+            assert!(stored.contains(id), "round {round}: {id} was acknowledged and is gone");
         }
         // The next victim counts from the start: its ids must be new.
         drop(store);
@@ -251,12 +229,7 @@ fn processes_that_create_a_store_at_once_agree() {
         let expected = open(&folder).store_id().unwrap();
         for child in &mut children {
             let mut said = String::new();
-            child
-                .stdout
-                .take()
-                .unwrap()
-                .read_to_string(&mut said)
-                .unwrap();
+            child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
             assert!(child.wait().unwrap().success(), "{said}");
             assert!(said.contains(&expected), "{said}");
         }

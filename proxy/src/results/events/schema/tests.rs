@@ -21,10 +21,7 @@ fn one_event_or_many() {
         source: "web".into(),
     };
     assert_eq!(parsed(&one).unwrap(), std::slice::from_ref(&expected));
-    assert_eq!(
-        parsed(&json!([one, one])).unwrap(),
-        [expected.clone(), expected]
-    );
+    assert_eq!(parsed(&json!([one, one])).unwrap(), [expected.clone(), expected]);
     let full: Vec<_> = (0..MAX_EVENTS).map(|_| one.clone()).collect();
     assert_eq!(parsed(&json!(full)).unwrap().len(), MAX_EVENTS);
 }
@@ -64,12 +61,7 @@ fn every_fault_is_named() {
     let check = |body: Value, status: u16, expected: &[(usize, &str, &str)]| {
         let problem = parsed(&body).expect_err(&body.to_string());
         assert_eq!(problem.kind.status(), status, "{body}");
-        assert_eq!(
-            problem.errors.len(),
-            expected.len(),
-            "{body}: {:?}",
-            problem.errors
-        );
+        assert_eq!(problem.errors.len(), expected.len(), "{body}: {:?}", problem.errors);
         for (error, (index, field, says)) in problem.errors.iter().zip(expected) {
             assert_eq!((error.index, error.field), (*index, *field), "{body}");
             assert!(error.message.contains(says), "{body}: {}", error.message);
@@ -79,11 +71,7 @@ fn every_fault_is_named() {
     check(
         json!({}),
         400,
-        &[
-            (0, "user_id", "missing"),
-            (0, "product_id", "missing"),
-            (0, "event_type", "missing"),
-        ],
+        &[(0, "user_id", "missing"), (0, "product_id", "missing"), (0, "event_type", "missing")],
     );
     check(json!([good, 7]), 400, &[(1, "", "not a number")]);
     check(json!("x"), 400, &[(0, "", "not a string")]);
@@ -112,11 +100,7 @@ fn every_fault_is_named() {
     let bad: Vec<_> = (0..MAX_EVENTS).map(|_| json!(1)).collect();
     let problem = parsed(&json!(bad)).unwrap_err();
     assert_eq!(problem.errors.len(), MAX_ERRORS);
-    assert!(
-        problem.detail.contains("1000 of 1000"),
-        "{}",
-        problem.detail
-    );
+    assert!(problem.detail.contains("1000 of 1000"), "{}", problem.detail);
 }
 
 #[test]
