@@ -1,7 +1,7 @@
 //! `penstock-control`: the operators' command line.
 
 use clap::Parser;
-use penstock_control::jobs::{Common, Usage, demo, evaluate, examples, import, index};
+use penstock_control::jobs::{Common, Usage, demo, evaluate, examples, import, index, policy};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -24,6 +24,7 @@ enum Command {
     Index(index::Options),
     Evaluate(evaluate::Options),
     Examples(examples::Options),
+    Policy(policy::Options),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Index(options) => index::run(&common, &options),
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),
+        Command::Policy(options) => policy::run(&common, options),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

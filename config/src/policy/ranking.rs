@@ -33,10 +33,14 @@ pub struct EventWeights {
 /// How keyword and semantic scores, both in [0, 1], become one search score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fusion {
-    /// The larger of the two, the semantic score first scaled by `semantic_weight`.
+    /// Disjunction maximum: the larger of the two, the semantic score first scaled by
+    /// `semantic_weight`, and a little of the smaller: `(larger + tie_breaker·smaller) / (1 +
+    /// tie_breaker)`.
     Max {
         /// In [0, 1]. How much the best semantic match may count against the best keyword match.
         semantic_weight: f32,
+        /// In [0, 1]. 0: a product that both found is no better than one that one of them found.
+        tie_breaker: f32,
     },
     /// `(1 − semantic_weight)·keyword + semantic_weight·semantic`.
     Weighted {
@@ -137,9 +141,10 @@ fn read_fusion(section: &Section<'_>) -> Fusion {
         &[("max", Method::Max), ("weighted", Method::Weighted), ("rrf", Method::ReciprocalRank)],
     );
     let semantic_weight = section.number("semantic_weight", SHARE) as f32;
+    let tie_breaker = section.number("tie_breaker", SHARE) as f32;
     let k = section.number("rrf_k", 1.0..=10_000.0) as f32;
     match method {
-        Method::Max => Fusion::Max { semantic_weight },
+        Method::Max => Fusion::Max { semantic_weight, tie_breaker },
         Method::Weighted => Fusion::Weighted { semantic_weight },
         Method::ReciprocalRank => Fusion::ReciprocalRank { k },
     }

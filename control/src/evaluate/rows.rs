@@ -45,10 +45,12 @@ pub struct Measure<'m> {
     runtime: Runtime,
 }
 
-/// As in the table and on the command line: `max:0.8`.
+/// As in the table and on the command line: `max:0.4:0.1`.
 pub fn fusion_name(fusion: &Fusion) -> String {
     match fusion {
-        Fusion::Max { semantic_weight } => format!("max:{semantic_weight}"),
+        Fusion::Max { semantic_weight, tie_breaker } => {
+            format!("max:{semantic_weight}:{tie_breaker}")
+        }
         Fusion::Weighted { semantic_weight } => format!("weighted:{semantic_weight}"),
         Fusion::ReciprocalRank { k } => format!("rrf:{k}"),
     }

@@ -22,8 +22,9 @@ pub struct Options {
     /// An embedding model to compare, beside the one learnt from the catalogue; may be given again
     #[arg(long, value_name = "NAME=FOLDER", value_parser = named)]
     embedding_model: Vec<(String, PathBuf)>,
-    /// A fusion of keyword and semantic, max:WEIGHT, weighted:WEIGHT or rrf:K, where WEIGHT is that of
-    /// semantic; may be given again [default: that of the policy, max:0.8, weighted:0.3 and rrf:60]
+    /// A fusion of keyword and semantic, max:WEIGHT[:TIE_BREAKER], weighted:WEIGHT or rrf:K, where
+    /// WEIGHT is that of semantic; may be given again [default: that of the policy, weighted:0.3 and
+    /// rrf:60]
     #[arg(long, value_name = "METHOD:NUMBER", value_parser = fusion)]
     fusion: Vec<Fusion>,
     /// The policy to measure, instead of the defaults
@@ -64,17 +65,24 @@ fn named(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn fusion(text: &str) -> Result<Fusion, String> {
-    let (method, number) = text.split_once(':').ok_or("write it as METHOD:NUMBER")?;
-    let number: f32 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
-    let semantic_weight = number;
-    match method {
-        "max" | "weighted" if !(0.0..=1.0).contains(&number) => {
-            Err("the weight of semantic is between 0 and 1".into())
+    let (method, numbers) = text.split_once(':').ok_or("write it as METHOD:NUMBER")?;
+    let numbers: Vec<f32> = numbers
+        .split(':')
+        .map(|number| number.parse().map_err(|_| format!("{number:?} is no number")))
+        .collect::<Result<_, _>>()?;
+    let share = |number: f32| (0.0..=1.0).contains(&number);
+    match (method, numbers.as_slice()) {
+        ("max" | "weighted", numbers) if !numbers.iter().copied().all(share) => {
+            Err("the weight of semantic and the tie breaker are between 0 and 1".into())
         }
-        "max" => Ok(Fusion::Max { semantic_weight }),
-        "weighted" => Ok(Fusion::Weighted { semantic_weight }),
-        "rrf" if (1.0..=10_000.0).contains(&number) => Ok(Fusion::ReciprocalRank { k: number }),
-        "rrf" => Err("the constant of rrf is between 1 and 10000".into()),
+        ("max", &[semantic_weight]) => Ok(Fusion::Max { semantic_weight, tie_breaker: 0.0 }),
+        ("max", &[semantic_weight, tie_breaker]) => {
+            Ok(Fusion::Max { semantic_weight, tie_breaker })
+        }
+        ("weighted", &[semantic_weight]) => Ok(Fusion::Weighted { semantic_weight }),
+        ("rrf", &[k]) if (1.0..=10_000.0).contains(&k) => Ok(Fusion::ReciprocalRank { k }),
+        ("rrf", &[_]) => Err("the constant of rrf is between 1 and 10000".into()),
+        ("max" | "weighted" | "rrf", _) => Err("too many numbers".into()),
         _ => Err("the methods are max, weighted and rrf".into()),
     }
 }
@@ -143,11 +151,7 @@ fn fusions(options: &Options, policy: &Policy) -> Vec<Fusion> {
     if !options.fusion.is_empty() {
         return options.fusion.clone();
     }
-    let usual = [
-        Fusion::Max { semantic_weight: 0.8 },
-        Fusion::Weighted { semantic_weight: 0.3 },
-        Fusion::ReciprocalRank { k: 60.0 },
-    ];
+    let usual = [Fusion::Weighted { semantic_weight: 0.3 }, Fusion::ReciprocalRank { k: 60.0 }];
     let mut all = vec![policy.ranking.fusion];
     all.extend(usual.into_iter().filter(|fusion| *fusion != policy.ranking.fusion));
     all
@@ -245,7 +249,7 @@ mod tests {
         let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
         assert_eq!(
             names,
-            ["keyword", "semantic learnt", "hybrid learnt max:0.5", "final ranking learnt"]
+            ["keyword", "semantic learnt", "hybrid learnt max:0.5:0", "final ranking learnt"]
         );
         let keyword = &rows[0];
         assert_eq!((&keyword["mrr"], &keyword["recall"]), (&1.0.into(), &1.0.into()));
@@ -268,10 +272,21 @@ mod tests {
 
     #[test]
     fn options_are_read_and_refused() {
-        for text in ["max:0.8", "weighted:0.3", "rrf:60"] {
+        for text in ["max:0.8:0.1", "weighted:0.3", "rrf:60"] {
             assert_eq!(fusion_name(&fusion(text).unwrap()), text);
         }
-        for text in ["max", "max:2", "max:NaN", "rrf:0", "rrf:x", "sum:1", ""] {
+        for text in [
+            "max",
+            "max:2",
+            "max:NaN",
+            "max:0.5:2",
+            "max:0:0:0",
+            "rrf:1:1",
+            "rrf:0",
+            "rrf:x",
+            "sum:1",
+            "",
+        ] {
             assert!(fusion(text).is_err(), "{text}");
         }
         assert_eq!(named("mini=a=b").unwrap(), ("mini".to_owned(), "a=b".into()));

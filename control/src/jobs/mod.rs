@@ -5,6 +5,7 @@ pub mod evaluate;
 pub mod examples;
 pub mod import;
 pub mod index;
+pub mod policy;
 mod progress;
 
 pub use progress::Bar;

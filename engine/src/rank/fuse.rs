@@ -67,7 +67,11 @@ pub fn fuse(found: &Match, fusion: &Fusion) -> f32 {
     let score = |found: Option<Found>| found.map_or(0.0, |found| found.candidate.score);
     let (keyword, semantic) = (score(found.keyword), score(found.semantic));
     match *fusion {
-        Fusion::Max { semantic_weight } => keyword.max(semantic_weight * semantic),
+        Fusion::Max { semantic_weight, tie_breaker } => {
+            let semantic = semantic_weight * semantic;
+            let (larger, smaller) = (keyword.max(semantic), keyword.min(semantic));
+            (larger + tie_breaker * smaller) / (1.0 + tie_breaker)
+        }
         Fusion::Weighted { semantic_weight } => {
             (1.0 - semantic_weight) * keyword + semantic_weight * semantic
         }
@@ -101,7 +105,9 @@ mod tests {
             }
         };
         assert_eq!(merged.iter().map(|(o, _)| o.0).collect::<Vec<_>>(), [1, 2, 3]);
-        check(Fusion::Max { semantic_weight: 0.5 }, [0.5, 0.9, 0.3]);
+        check(Fusion::Max { semantic_weight: 0.5, tie_breaker: 0.0 }, [0.5, 0.9, 0.3]);
+        let both_and_one = [(0.5 + 0.25 * 0.4) / 1.25, 0.9 / 1.25, 0.3 / 1.25];
+        check(Fusion::Max { semantic_weight: 0.5, tie_breaker: 0.25 }, both_and_one);
         check(Fusion::Weighted { semantic_weight: 0.25 }, [0.575, 0.675, 0.15]);
         check(Fusion::ReciprocalRank { k: 1.0 }, [(2.0 / 3.0 + 1.0) / 2.0, 0.5, 1.0 / 3.0]);
     }

@@ -113,9 +113,11 @@ fn said(found: &Match, source: Source) -> Value {
 
 fn fusion(fusion: &Fusion) -> Value {
     match fusion {
-        Fusion::Max { semantic_weight } => {
-            json!({"method": "max", "semantic_weight": semantic_weight})
-        }
+        Fusion::Max { semantic_weight, tie_breaker } => json!({
+            "method": "max",
+            "semantic_weight": semantic_weight,
+            "tie_breaker": tie_breaker,
+        }),
         Fusion::Weighted { semantic_weight } => {
             json!({"method": "weighted", "semantic_weight": semantic_weight})
         }
