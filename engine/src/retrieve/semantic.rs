@@ -219,10 +219,22 @@ impl Retriever for SemanticIndex {
     }
 
     fn score(&self, ask: &Ask, ordinal: Ordinal) -> Option<Candidate> {
-        let question = self.question(ask).ok()??;
-        check(&question, self.vectors.dims()).ok()?;
-        let similarity = dot(&question, &self.vector_of(ordinal)?);
-        Some(self.candidate(ordinal, similarity))
+        self.scores(ask, &[ordinal]).pop().flatten()
+    }
+
+    fn scores(&self, ask: &Ask, ordinals: &[Ordinal]) -> Vec<Option<Candidate>> {
+        let dims = self.vectors.dims();
+        let question = self.question(ask).ok().flatten();
+        let Some(question) = question.filter(|question| check(question, dims).is_ok()) else {
+            return vec![None; ordinals.len()];
+        };
+        let mut vector = vec![0.0; dims];
+        let score = |&ordinal: &Ordinal| {
+            let position = self.owners.position(ordinal)?;
+            self.vectors.copy(position, &mut vector).ok()?;
+            Some(self.candidate(ordinal, dot(&question, &vector)))
+        };
+        ordinals.iter().map(score).collect()
     }
 }
 

@@ -97,11 +97,13 @@ impl<'e> Run<'e> {
         let receiver = self.engine.pool().submit(max_queue, work).map_err(|_| overloaded())?;
         match timeout(PATIENCE, receiver).await {
             Ok(Ok(done)) => Ok(done),
-            _ => Err(overloaded()),
+            Ok(Err(_)) => Err(EngineError::Panicked),
+            Err(_) => Err(overloaded()),
         }
     }
 
-    fn left(&self, limit: Duration) -> Duration {
+    /// What is left of `limit`, and of the deadline of the whole request.
+    pub fn left(&self, limit: Duration) -> Duration {
         let spent = self.engine.clock().now().saturating_duration_since(self.started);
         limit.min(self.policy.resilience.deadlines.request.saturating_sub(spent))
     }
@@ -144,11 +146,14 @@ impl<'e> Run<'e> {
             return Err(EngineError::Overloaded { retry_after: RETRY_AFTER });
         }
         let mut lists = Vec::new();
+        let asked_at = self.engine.clock().now();
+        let limit = self.left(self.policy.resilience.deadlines.retrieve);
         for (source, receiver) in asked {
             let wait = match source {
                 // The last resort: without it there is nothing to answer.
                 Source::Popular => PATIENCE,
-                _ => self.left(self.policy.resilience.deadlines.retrieve),
+                // All were asked at the same moment.
+                _ => limit.saturating_sub(self.engine.clock().now() - asked_at),
             };
             let (list, outcome, micros) = await_one(receiver, wait).await;
             self.trace.retrievers.push(RetrieverReport { source, outcome, micros });
@@ -166,10 +171,13 @@ impl<'e> Run<'e> {
     ) -> Result<Vec<Ranked>, EngineError> {
         let (snapshot, ask) = (self.snapshot.clone(), ask.clone());
         let clock = self.engine.clock().clone();
-        let semantic_took_part = self.trace.retrievers.iter().any(|report| {
-            report.source == Source::Semantic && matches!(report.outcome, Outcome::Found { .. })
-        });
-        let work = move || rank_all(&snapshot, &ask, &lists, semantic_took_part, &*clock);
+        let reports = self.trace.retrievers.iter();
+        let took_part: Vec<Source> = reports
+            .filter(|report| matches!(report.outcome, Outcome::Found { .. }))
+            .map(|report| report.source)
+            .filter(|source| matches!(source, Source::Keyword | Source::Semantic))
+            .collect();
+        let work = move || rank_all(&snapshot, &ask, &lists, &took_part, &*clock);
         // Retrieval has been paid for: rank it even if the queue has filled up meanwhile.
         let (ranked, features, ranking) = self.on_ranking_thread(usize::MAX, work).await?;
         self.trace.stages.push(Stage { name: "features", micros: features });
@@ -212,14 +220,14 @@ fn rank_all(
     snapshot: &Snapshot,
     ask: &Ask,
     lists: &[Vec<Candidate>],
-    semantic_took_part: bool,
+    took_part: &[Source],
     clock: &dyn Clock,
 ) -> (Vec<Ranked>, u64, u64) {
     let ((matches, features), features_micros) = timed(clock, || {
         let mut matches = merge(lists.iter().map(Vec::as_slice));
         matches.retain(|(ordinal, _)| Some(*ordinal) != ask.like);
-        if semantic_took_part {
-            complete(snapshot, ask, &mut matches);
+        if let [_, _] = took_part {
+            took_part.iter().for_each(|source| complete(snapshot, ask, *source, &mut matches));
         }
         let ordinals = matches.iter().map(|(ordinal, _)| *ordinal);
         let half_life = ask.policy.ranking.freshness_half_life;
@@ -233,21 +241,22 @@ fn rank_all(
     (ranked, features_micros, rank_micros)
 }
 
-/// A product that only keyword retrieval brought has a semantic score too; without it, fusion would
+/// A product that only one retriever brought has a score with the other, too; without it, fusion would
 /// take "not among the first hundred" for "nothing in common".
 fn complete(
     snapshot: &Snapshot,
     ask: &Ask,
+    source: Source,
     matches: &mut [(crate::catalog::Ordinal, crate::rank::Match)],
 ) {
-    let Some(semantic) = snapshot.retriever(Source::Semantic) else {
+    let Some(retriever) = snapshot.retriever(source) else {
         return;
     };
     let missing: Vec<usize> =
-        (0..matches.len()).filter(|index| matches[*index].1.semantic.is_none()).collect();
+        (0..matches.len()).filter(|index| matches[*index].1.of(source).is_none()).collect();
     let ordinals: Vec<_> = missing.iter().map(|index| matches[*index].0).collect();
-    for (index, candidate) in missing.into_iter().zip(semantic.scores(ask, &ordinals)) {
-        matches[index].1.semantic =
+    for (index, candidate) in missing.into_iter().zip(retriever.scores(ask, &ordinals)) {
+        *matches[index].1.of_mut(source) =
             candidate.map(|candidate| crate::rank::Found { candidate, rank: 0 });
     }
 }

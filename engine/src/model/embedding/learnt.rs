@@ -16,8 +16,11 @@ const WORDS: &str = "words.txt";
 const TABLE: &str = "table.safetensors";
 /// The tensor `[words, dims]` in the table.
 pub(crate) const TENSOR: &str = "words";
+/// Unknown words of a text that are looked up by resemblance: each costs a walk over the vocabulary,
+/// and a text that has more of them is not in the catalogue's language.
+const MAX_UNKNOWN: usize = 8;
 /// Layout of the three files and of the way from text to vector.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// The files of a learnt embedding.
 pub(crate) const FILES: [&str; 3] = [SETTINGS, WORDS, TABLE];
@@ -109,6 +112,7 @@ impl Learnt {
     }
 
     fn embed_one(&self, text: &str) -> Option<Vec<f32>> {
+        let mut unknown = 0;
         let mut counts: HashMap<String, f32> = HashMap::new();
         let words = words(text);
         for word in &words {
@@ -123,6 +127,10 @@ impl Learnt {
             let weight = term_weight(count);
             if let Some(id) = self.words.get(word) {
                 self.table.add(*id, weight, &mut sum);
+                continue;
+            }
+            unknown += 1;
+            if unknown > MAX_UNKNOWN {
                 continue;
             }
             let near = self.near.find(word);

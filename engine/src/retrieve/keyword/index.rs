@@ -178,8 +178,8 @@ impl Retriever for KeywordIndex {
         }
         let mut best: BinaryHeap<Reverse<Scored>> = BinaryHeap::new();
         for (nth, segment) in self.segments.iter().enumerate() {
-            let docs = 0..segment.ordinals.len() as DocId;
-            question.score(nth, docs, |doc, raw| {
+            let all = 0..segment.ordinals.len() as DocId;
+            question.score(nth, [all], |doc, raw| {
                 let ordinal = segment.ordinals[doc as usize];
                 if ask.allowed.as_ref().is_some_and(|allowed| !allowed.contains(ordinal)) {
                     return;
@@ -206,13 +206,26 @@ impl Retriever for KeywordIndex {
 
     fn scores(&self, ask: &Ask, ordinals: &[Ordinal]) -> Vec<Option<Candidate>> {
         let question = Question::new(self, ask);
-        let score = |&ordinal| {
-            let place = self.places.binary_search_by_key(&ordinal, |place| place.0).ok()?;
-            let (_, nth, doc) = self.places[place];
-            let mut found = None;
-            question.score(nth as usize, doc..doc + 1, |_, raw| found = Some(raw));
-            found.map(|raw| question.candidate(ordinal, raw))
-        };
-        ordinals.iter().map(score).collect()
+        let mut scores = vec![None; ordinals.len()];
+        // By segment and document, so that the postings are opened once and read forwards.
+        let mut places: Vec<(u32, DocId, usize)> = Vec::with_capacity(ordinals.len());
+        for (at, ordinal) in ordinals.iter().enumerate() {
+            if let Ok(place) = self.places.binary_search_by_key(ordinal, |place| place.0) {
+                let (_, nth, doc) = self.places[place];
+                places.push((nth, doc, at));
+            }
+        }
+        places.sort_unstable();
+        places.dedup_by_key(|(nth, doc, _)| (*nth, *doc));
+        for places in places.chunk_by(|a, b| a.0 == b.0) {
+            let docs = places.iter().map(|&(_, doc, _)| doc..doc + 1);
+            question.score(places[0].0 as usize, docs, |doc, raw| {
+                if let Ok(found) = places.binary_search_by_key(&doc, |place| place.1) {
+                    let at = places[found].2;
+                    scores[at] = Some(question.candidate(ordinals[at], raw));
+                }
+            });
+        }
+        scores
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::query::fold;
 use std::fmt::Write;
+use unicode_normalization::char::is_combining_mark;
 
 /// Longest word kept, in bytes; the rest of a longer one is cut off (Tantivy refuses terms beyond
 /// 64 kB, and nobody types more).
@@ -120,7 +121,9 @@ impl Scan<'_> {
         let mut text = String::new();
         loop {
             let c = self.peek(0);
-            if c.is_alphanumeric() && !c.is_ascii_digit() && !ideographic(c) {
+            // A mark belongs to the letter before it.
+            let letter = c.is_alphanumeric() || is_combining_mark(c);
+            if letter && !c.is_ascii_digit() && !ideographic(c) {
                 if text.len() + c.len_utf8() <= MAX_WORD {
                     text.push(c);
                 }
@@ -250,6 +253,7 @@ mod tests {
             ("2x4", "2^x^4"),
             ("ÉCRAN", "ecran"),
             ("日本語", "日 本 語"),
+            ("हिन्दी किताब", "हिन्दी किताब"),
             ("😀 !!", ""),
         ] {
             let shown = pieces(input)

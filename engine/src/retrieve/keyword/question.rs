@@ -56,8 +56,14 @@ impl<'a> Question<'a> {
         self.concepts.is_empty()
     }
 
-    /// Scores `docs` of segment `nth`: `(document, raw score)` to `each`, in no stated order.
-    pub fn score(&self, nth: usize, docs: Range<DocId>, each: impl FnMut(DocId, f32)) {
+    /// Scores ranges of documents of segment `nth`, which must ascend: `(document, raw score)` to
+    /// `each`, in no stated order within a range.
+    pub fn score(
+        &self,
+        nth: usize,
+        ranges: impl IntoIterator<Item = Range<DocId>>,
+        mut each: impl FnMut(DocId, f32),
+    ) {
         let segment = &self.known.index.segments[nth];
         let mut wanted: Vec<Wanted<'_>> = self
             .concepts
@@ -69,7 +75,9 @@ impl<'a> Question<'a> {
                 required: concept.required,
             })
             .collect();
-        score_range(&mut wanted, self.required, docs.start, docs.end, each);
+        for docs in ranges {
+            score_range(&mut wanted, self.required, docs.start, docs.end, &mut each);
+        }
     }
 
     fn cursors(&self, concept: &Concept, segment: &'a Segment, nth: usize) -> Vec<Vec<Cursor<'a>>> {

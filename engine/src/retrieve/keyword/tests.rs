@@ -123,6 +123,9 @@ fn the_score_of_one_product_is_its_score_in_the_list() {
     for candidate in list {
         assert_eq!(index.score(&ask, candidate.ordinal), Some(candidate));
     }
+    let many = [4, 3, 1, 77, 2].map(Ordinal);
+    let one_by_one = many.map(|ordinal| index.score(&ask, ordinal));
+    assert_eq!(index.scores(&ask, &many), one_by_one);
     assert_eq!(index.score(&ask, Ordinal(3)), None);
     assert_eq!(index.score(&ask, Ordinal(77)), None);
 }
