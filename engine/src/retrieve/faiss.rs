@@ -34,6 +34,8 @@ const NEIGHBOURS: usize = 32;
 const EF_CONSTRUCTION: u16 = 120;
 /// Candidates looked at in a search: recall@10 0.99 and more on text embeddings.
 const EF_SEARCH: u16 = 128;
+/// Vectors scanned where the graph might find too few: some 5 ms.
+const SCANNED_AT_MOST: usize = 30_000;
 /// Vectors added at a time, between two progress reports.
 const BATCH: usize = 10_000;
 
@@ -142,14 +144,15 @@ impl Hnsw {
         })
     }
 
-    /// Whether the graph finds `k` neighbours among `among` of all vectors. It looks at about
-    /// efSearch nearest vectors; those that pass a filter must be enough of them.
-    fn graph_suffices(&self, k: usize, among: Option<&Positions>) -> bool {
-        let seen = usize::from(EF_SEARCH);
-        match among {
-            None => k <= seen,
-            Some(among) => k.saturating_mul(self.len) <= seen.saturating_mul(among.len()),
-        }
+    /// Whether to search the graph for `k` neighbours among `among` of all vectors, rather than scan
+    /// them. The graph expands about efSearch nearest vectors, of which those that pass a filter must
+    /// be enough to be sure; a scan is exact, but of many vectors it takes longer than a request may.
+    /// Between the two the graph's answer is good: the neighbours it visits without expanding them
+    /// are offered, too, some thousands.
+    fn prefers_graph(&self, k: usize, among: Option<&Positions>) -> bool {
+        let passing = among.map_or(self.len, Positions::len);
+        let enough = k.saturating_mul(self.len) <= usize::from(EF_SEARCH).saturating_mul(passing);
+        enough || passing > SCANNED_AT_MOST
     }
 
     fn search_graph(
@@ -250,7 +253,7 @@ impl VectorIndex for Hnsw {
         if k == 0 || self.len == 0 || among.is_some_and(Positions::is_empty) {
             return Ok(Vec::new());
         }
-        if self.graph_suffices(k, among) {
+        if self.prefers_graph(k, among) {
             return self.search_graph(query, k, among);
         }
         match among {
