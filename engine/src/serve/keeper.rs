@@ -11,12 +11,15 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::{EventWeights, Policy, check_categories};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Between two looks for changes.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two attempts to load the rest of a version that serves in part.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Popularity is made anew this often while events come in.
 const POPULARITY: Duration = Duration::from_secs(300);
 
@@ -54,12 +57,13 @@ impl Keeper {
             made: None,
             popularity_at: now,
             refused: None,
+            loaded_at: now,
         };
-        upkeep.look();
+        upkeep.look_guarded();
         let run = move || {
             // A closed channel means that the engine is gone.
             while !matches!(woken.recv_timeout(LOOK), Err(RecvTimeoutError::Disconnected)) {
-                upkeep.look();
+                upkeep.look_guarded();
             }
         };
         std::thread::Builder::new().name("keeper".into()).spawn(run)?;
@@ -97,9 +101,18 @@ struct Upkeep {
     made: Option<Made>,
     popularity_at: Instant,
     refused: Option<Refused>,
+    loaded_at: Instant,
 }
 
 impl Upkeep {
+    /// A panic (a model folder is somebody else's) costs this look, not the keeper.
+    fn look_guarded(&mut self) {
+        if catch_unwind(AssertUnwindSafe(|| self.look())).is_err() {
+            let note = "looking for changes panicked; the log says where, what serves goes on";
+            self.notes.store(Arc::new(vec![note.to_owned()]));
+        }
+    }
+
     fn look(&mut self) {
         let mut notes = Vec::new();
         if let Err(error) = self.refresh(&mut notes) {
@@ -126,6 +139,7 @@ impl Upkeep {
             Arc::ptr_eq(&current.catalog, &catalog)
                 && Arc::ptr_eq(&current.popularity, &popularity)
                 && current.index.version == index.version
+                && current.index.notes == index.notes
         });
         if !unchanged {
             let snapshot = Snapshot::new(catalog, popularity, index);
@@ -188,8 +202,15 @@ impl Upkeep {
         Ok(Arc::new(builder.finish(catalog)))
     }
 
-    /// The index to serve with: the version named, if it loads whole. If it does not, what serves
-    /// already goes on; at start, an older version that is whole, else what can be had of this one.
+    /// Whether what could not be loaded of the version that serves is worth another look: a folder may
+    /// have been mounted since, files may have been free again.
+    fn try_again(&self) -> bool {
+        self.source.clock.now().saturating_duration_since(self.loaded_at) >= TRY_AGAIN
+    }
+
+    /// The index to serve with: the version named, if nothing is lost by it. If something is, what
+    /// serves already goes on; at start, an older version that is whole, else what can be had of this
+    /// one.
     fn index(
         &mut self,
         current: Option<&Snapshot>,
@@ -197,7 +218,8 @@ impl Upkeep {
     ) -> Result<Index, StoreError> {
         let named = indexes::current(&self.source.data_dir);
         if let Some(current) = current {
-            if named == current.index.version {
+            let whole = current.index.notes.is_empty();
+            if named == current.index.version && (whole || !self.try_again()) {
                 self.refused = None;
                 return Ok(current.index.clone());
             }
@@ -207,6 +229,7 @@ impl Upkeep {
                 return Ok(current.index.clone());
             }
         }
+        self.loaded_at = self.source.clock.now();
         let store_id = self.source.store.store_id()?;
         let loader = indexes::Loader {
             data_dir: &self.source.data_dir,
@@ -214,7 +237,11 @@ impl Upkeep {
             embedding_model: self.source.embedding_model.as_deref(),
         };
         let loaded = loader.current();
-        if loaded.notes.is_empty() {
+        let keeps_all = current.is_some_and(|current| {
+            let mut serving = current.index.retrievers.iter();
+            !loaded.retrievers.is_empty() && serving.all(|serving| loaded.has(serving.source()))
+        });
+        if loaded.notes.is_empty() || keeps_all {
             self.refused = None;
             return Ok(loaded);
         }

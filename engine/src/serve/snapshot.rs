@@ -17,6 +17,13 @@ pub struct Index {
     pub notes: Vec<String>,
 }
 
+impl Index {
+    /// Whether it can answer from this source.
+    pub fn has(&self, source: Source) -> bool {
+        self.retrievers.iter().any(|retriever| retriever.source() == source)
+    }
+}
+
 /// A request loads it once and carries it to its end.
 pub struct Snapshot {
     /// Products.
