@@ -208,6 +208,7 @@ impl From<EngineError> for Problem {
             EngineError::Overloaded { retry_after } => {
                 Self::new(Kind::Overloaded, detail).retry_after(retry_after)
             }
+            EngineError::Panicked => Self::new(Kind::Internal, detail),
             EngineError::Store(_) => {
                 Self::new(Kind::StoreUnavailable, detail).retry_after(RETRY_SOON)
             }

@@ -49,6 +49,9 @@ pub enum EngineError {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+    /// Ranking panicked, a bug: 500. Asking the same again fails the same.
+    #[error("the ranking engine failed on this request; the log says where")]
+    Panicked,
     /// The store failed where nothing can replace it: 503.
     #[error(transparent)]
     Store(#[from] StoreError),

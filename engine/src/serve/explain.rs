@@ -20,9 +20,9 @@ pub(super) async fn explain(
     let Some(ordinal) = catalog.ordinal(&product_id) else {
         return Err(EngineError::UnknownProduct(product_id));
     };
-    let passes = catalog.allowed(&ask.filter).is_none_or(|allowed| allowed.contains(ordinal));
     let (q, user_id, filter) = (ask.q.clone(), ask.user_id.clone(), ask.filter.clone());
     let found = find(&mut run, ask).await?;
+    let passes = found.ask.allowed.as_ref().is_none_or(|allowed| allowed.contains(ordinal));
     let place = found.ranked.iter().position(|ranked| ranked.ordinal == ordinal);
     let ranked = match place {
         Some(index) => found.ranked[index].clone(),
@@ -35,7 +35,7 @@ pub(super) async fn explain(
     };
     let (weights, from) = weights_for(ordinal, &catalog, &run.policy.ranking);
     let row = catalog.row(ordinal);
-    Ok(json!({
+    let mut explanation = json!({
         "query": {"q": q, "normalised": found.ask.text, "user_id": user_id, "filter": filter},
         "product": {
             "product_id": product_id,
@@ -65,7 +65,27 @@ pub(super) async fn explain(
         "mode": run.mode,
         "policy_version": run.policy.version,
         "trace": run.trace,
-    }))
+    });
+    shorten(&mut explanation);
+    Ok(explanation)
+}
+
+/// Numbers as they are in single precision: 0.4, not 0.4000000059604645.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        Value::Number(number) => {
+            let Some(long) = number.as_f64().filter(|_| number.is_f64()) else { return };
+            let single = long as f32;
+            if f64::from(single) == long
+                && let Ok(short) = single.to_string().parse::<f64>()
+            {
+                *value = json!(short);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn why_not(run: &Run<'_>, passes: bool) -> String {
@@ -122,5 +142,17 @@ fn fusion(fusion: &Fusion) -> Value {
             json!({"method": "weighted", "semantic_weight": semantic_weight})
         }
         Fusion::ReciprocalRank { k } => json!({"method": "rrf", "k": k}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_as_they_were_written() {
+        let mut value = json!({"weights": [0.4_f32, 1.0_f32], "rank": 3, "exact": 0.1_f64});
+        shorten(&mut value);
+        assert_eq!(value.to_string(), r#"{"exact":0.1,"rank":3,"weights":[0.4,1.0]}"#);
     }
 }

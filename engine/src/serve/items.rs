@@ -57,7 +57,7 @@ impl Run<'_> {
     }
 
     async fn stored(&self, ids: Vec<String>) -> Result<Vec<Option<Product>>, String> {
-        let wait = self.policy.resilience.deadlines.store;
+        let wait = self.left(self.policy.resilience.deadlines.store);
         within(wait, self.engine.store().products(ids)).await
     }
 }

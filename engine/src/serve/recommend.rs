@@ -7,6 +7,7 @@ use crate::catalog::Catalog;
 use crate::features::Taste;
 use crate::query::Filter;
 use crate::rank::Ranked;
+use crate::resilience::Mode;
 use crate::retrieve::{Ask, Source};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -70,11 +71,18 @@ async fn answer(
 ) -> Result<Answer, EngineError> {
     let question = Arc::new(question);
     let retrievers = applicable(&run, &question);
-    let lists = run.retrieve(&question, retrievers).await?;
+    let mut lists = run.retrieve(&question, retrievers).await?;
     if question.like.is_some() {
         note_missing(&mut run);
     }
+    let popular_instead = run.mode == Mode::Popular;
+    if popular_instead {
+        let retriever = run.snapshot.retriever(Source::Popular).cloned();
+        lists = run.retrieve(&question, retriever.into_iter().collect()).await?;
+    }
     let ranked = run.rank(&question, lists).await?;
+    let limited = |_: &Catalog, _: &Ranked| "popular; similar is limited at the moment".to_owned();
+    let reason: super::items::Reason<'_> = if popular_instead { &limited } else { reason };
     let items = run.items(ranked, k, fields, reason).await;
     Ok(Answer { items, mode: run.mode, trace: run.trace })
 }

@@ -245,6 +245,30 @@ async fn the_mode_says_what_was_missing_and_an_answer_comes_all_the_same() {
 }
 
 #[tokio::test]
+async fn similar_without_its_retrievers_is_what_is_popular() {
+    for retrievers in [both(Fault::Fails, Fault::Panics), vec![]] {
+        let shop = shop(retrievers);
+        let ask = ProductAsk { product_id: Some("pan".into()), k: 10, ..ProductAsk::default() };
+        let answer = shop.engine.similar(shop.policy.clone(), ask).await.expect("answer");
+        assert_eq!((answer.mode, ids(&answer)), (Mode::Popular, vec!["cup", "hose", "mug"]));
+        assert!(answer.items[0].reason.starts_with("popular"), "{:?}", answer.items[0]);
+    }
+}
+
+#[tokio::test]
+async fn deadlines_of_retrievers_do_not_add_up() {
+    let shop = shop(both(Fault::Hangs, Fault::Hangs));
+    let began = std::time::Instant::now();
+    let answer = shop.engine.search(shop.policy.clone(), search("mug")).await.expect("answer");
+    assert_eq!(answer.mode, Mode::Popular);
+    let deadline = shop.policy.resilience.deadlines.retrieve;
+    let reports = answer.trace.retrievers.iter().filter(|r| r.outcome == Outcome::Late);
+    let waited: u64 = reports.map(|report| report.micros).sum();
+    assert!(waited <= deadline.as_micros() as u64 + 1_000, "{:?}", answer.trace);
+    assert!(began.elapsed() >= deadline);
+}
+
+#[tokio::test]
 async fn bad_questions_are_the_clients_fault() {
     let shop = shop(both(Fault::None, Fault::None));
     for q in ["", "   ", "\u{0}\n", &"x".repeat(513)] {
