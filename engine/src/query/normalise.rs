@@ -1,7 +1,6 @@
 //! One spelling for one query: what caches key by and what every retriever reads.
 
 use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
 
 /// The query as every part of the engine sees it: compatibility-composed (NFKC), lower-case, control
 /// and invisible characters gone, runs of white space one blank, trimmed. Trade signs (`™ ® © ℠`)
@@ -23,8 +22,8 @@ pub fn normalise(query: &str) -> String {
     out
 }
 
-/// Lower-case text without accents: `Café` → `cafe`, `Straße` → `strasse`, `ﬁlm` → `film`. Scripts
-/// without a customary Latin spelling stay as they are.
+/// Lower-case text without accents: `Café` → `cafe`, `Straße` → `strasse`, `ﬁlm` → `film`. Marks that
+/// are letters in their script stay: the vowel signs of Hindi and Thai, the voiced sounds of Japanese.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -32,7 +31,9 @@ pub fn fold(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in visible(text).nfkc().flat_map(char::to_lowercase).nfd() {
         match c {
-            c if is_combining_mark(c) => {}
+            c if is_accent(c) => {}
+            // Lower-casing letter by letter does not know where a word ends, whole words does.
+            'ς' => out.push('σ'),
             'ß' => out.push_str("ss"),
             'æ' => out.push_str("ae"),
             'œ' => out.push_str("oe"),
@@ -45,7 +46,16 @@ pub fn fold(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out
+    // Korean was taken apart into its letters, three bytes each.
+    out.nfc().collect()
+}
+
+/// Marks people leave out when they type: Latin, Greek and Cyrillic accents, the points of Hebrew and
+/// Arabic.
+pub(crate) fn is_accent(c: char) -> bool {
+    matches!(c,
+        '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}' | '\u{5c2}' | '\u{5c4}'
+        | '\u{5c5}' | '\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}' | '\u{670}')
 }
 
 fn visible_str(text: &str) -> String {
@@ -108,6 +118,11 @@ mod tests {
             ("Smørrebrød", "smorrebrod"),
             ("1¾ in", "1 3/4 in"),
             ("日本", "日本"),
+            ("パン ガス", "パン ガス"),
+            ("काम", "काम"),
+            ("블루투스", "블루투스"),
+            ("ΟΔΟΣ Άλφα", "οδοσ αλφα"),
+            ("οδος", "οδοσ"),
         ] {
             assert_eq!(fold(input), expected, "{input:?}");
         }

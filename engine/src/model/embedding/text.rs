@@ -2,8 +2,10 @@
 
 use super::Kind;
 use crate::catalog::Product;
+use crate::query::normalise;
 
-/// The text of a product for a model of this kind.
+/// The text of a product for a model of this kind, normalised as queries are: `LabelWriter™` would be
+/// another word otherwise.
 ///
 /// A bag of words counts: saying the name twice gives it weight over a long description. A
 /// transformer reads: it gets every field once, the telling ones first, since it stops reading
@@ -27,5 +29,5 @@ pub fn product_text(product: &Product, kind: Kind) -> String {
             text.push_str(field);
         }
     }
-    text
+    normalise(&text)
 }

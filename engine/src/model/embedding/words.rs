@@ -3,7 +3,7 @@
 //! Language-neutral on purpose: catalogues mix languages. What this misses (other inflections,
 //! typos) is caught by the nearest known words of [`super::near`].
 
-use unicode_normalization::UnicodeNormalization;
+use crate::query::fold;
 use unicode_normalization::char::is_combining_mark;
 
 /// Words of a text that are looked at.
@@ -14,14 +14,10 @@ const MAX_CHARS: usize = 32;
 /// The words of `text`, in order. A word of letters and digits is given whole and in its parts
 /// (`64gb`: `64gb`, `64`, `gb`); scripts written without spaces become pairs of characters.
 pub(crate) fn words(text: &str) -> Vec<String> {
-    let folded: String = text
-        .nfkd()
-        .filter(|c| !is_combining_mark(*c))
-        .flat_map(char::to_lowercase)
-        .take(MAX_WORDS * MAX_CHARS)
-        .collect();
+    let end = text.char_indices().nth(MAX_WORDS * MAX_CHARS).map_or(text.len(), |(at, _)| at);
+    let folded = fold(&text[..end]);
     let mut words = Vec::new();
-    for run in folded.split(|c: char| !c.is_alphanumeric()) {
+    for run in folded.split(|c: char| !c.is_alphanumeric() && !is_combining_mark(c)) {
         if words.len() >= MAX_WORDS {
             break;
         }
@@ -105,6 +101,7 @@ mod tests {
         check("64GB iPhone12", &["64gb", "64", "gb", "iphone12", "iphone", "12"]);
         check("WH-1000XM4", &["wh", "1000xm4", "1000", "xm", "4"]);
         check("無線耳機", &["無線", "線耳", "耳機"]);
+        check("LabelWriter™ हिन्दी", &["labelwriter", "हिन्दी"]);
         check("ＦＵＬＬ ｗｉｄｔｈ ﬁt", &["full", "width", "fit"]);
         check("'; DROP TABLE products; --", &["drop", "table", "product"]);
         check(&"x".repeat(33), &[]);
