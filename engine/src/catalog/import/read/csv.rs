@@ -7,6 +7,10 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
+/// Put after the last line: the reader takes the end of the file for the end of a quote that was left
+/// open, and a file that was torn there must not pass for a whole one.
+const LAST: &[u8] = b"\n\x01end\n";
+
 pub(in super::super) struct CsvRows {
     reader: csv::Reader<Leash>,
     leash: Rc<Cell<u64>>,
@@ -22,6 +26,7 @@ impl CsvRows {
         entity: Entity,
         mapping: &Mapping,
     ) -> Result<Self, String> {
+        let from: Box<dyn Read> = Box::new(from.chain(LAST));
         let leash = Rc::new(Cell::new(ROW_BYTES));
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
@@ -29,7 +34,7 @@ impl CsvRows {
             .buffer_capacity(64 * 1024)
             .from_reader(Leash { from, left: leash.clone() });
         let mut row = ByteRecord::new();
-        if !reader.read_byte_record(&mut row).map_err(|e| why(&e))? {
+        if !reader.read_byte_record(&mut row).map_err(|e| why(&e))? || is_last(&row) {
             return Err("the file is empty; its first line must name the columns".into());
         }
         let header: Vec<String> =
@@ -42,8 +47,12 @@ impl CsvRows {
 impl Rows for CsvRows {
     fn next(&mut self, record: &mut Record) -> Result<Step, String> {
         self.leash.set(ROW_BYTES);
+        let before = record.number;
         record.number = self.reader.position().line();
         if !self.reader.read_byte_record(&mut self.row).map_err(|e| why(&e))? {
+            return Err(format!("a quote is left open in the row that begins at line {before}"));
+        }
+        if is_last(&self.row) {
             return Ok(Step::End);
         }
         if let Some(position) = self.row.position() {
@@ -78,6 +87,10 @@ impl Rows for CsvRows {
     fn unit(&self) -> &'static str {
         "line"
     }
+}
+
+fn is_last(row: &ByteRecord) -> bool {
+    row.len() == 1 && row[0] == *LAST.trim_ascii()
 }
 
 /// Stops a row that does not end.

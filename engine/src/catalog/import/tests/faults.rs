@@ -121,3 +121,13 @@ fn a_failed_import_leaves_what_was_there() {
     assert_eq!(shop.store.catalog_revision().unwrap(), 1);
     assert_eq!(shop.import("products.csv", csv(500)).unwrap().imported.products_updated, 1);
 }
+
+#[test]
+fn a_quote_left_open_imports_nothing() {
+    let why = "a quote is left open in the row that begins at line";
+    // In the last column the number of fields is right.
+    fails("a.csv", b"id,name,description\n1,Mug,\"blue\n2,Cup,red\n3,Pan,black\n", why);
+    fails("b.csv", b"id,name,description\n1,Mug,blue\n2,\"Cup,red\n3,Pan,black", why);
+    let whole = Shop::new().import("whole.csv", "id,name,description\n1,Mug,\"blue\n2\"\n");
+    assert_eq!(whole.unwrap().imported.products_added, 1);
+}
