@@ -1,10 +1,14 @@
-//! What start-up and jobs stream through: connections of their own, one read transaction a scan.
+//! What start-up and jobs stream through: connections of their own, short read transactions.
 
 use super::import::SqliteImport;
 use super::rows::{self, PRODUCT_COLUMNS};
 use super::{SqliteStore, failed, file};
 use crate::catalog::{Ordinal, UserEvent};
 use crate::store::{Bulk, Counts, Import, StoreError, StoredProduct};
+
+/// Products read in one transaction. Embedding them may take hours, and the write-ahead log cannot be
+/// emptied past an open reader.
+const PAGE: usize = 2_048;
 
 impl Bulk for SqliteStore {
     fn store_id(&self) -> Result<String, StoreError> {
@@ -40,15 +44,27 @@ impl Bulk for SqliteStore {
         let doing = failed("reading the catalogue");
         let connection = file::connect(&self.path, &self.settings)?;
         let mut statement = connection
-            .prepare(&format!("SELECT ordinal, {PRODUCT_COLUMNS} FROM products ORDER BY ordinal"))
+            .prepare(&format!(
+                "SELECT ordinal, {PRODUCT_COLUMNS} FROM products WHERE ordinal > ?1 \
+                 ORDER BY ordinal LIMIT {PAGE}"
+            ))
             .map_err(&doing)?;
-        let mut rows = statement.query([]).map_err(&doing)?;
-        while let Some(row) = rows.next().map_err(&doing)? {
-            let ordinal = Ordinal(row.get(0).map_err(&doing)?);
-            let product = rows::product(row, 1).map_err(&doing)?;
-            each(StoredProduct { ordinal, product });
+        let mut after = -1_i64;
+        loop {
+            let mut page = Vec::with_capacity(PAGE);
+            let mut rows = statement.query([after]).map_err(&doing)?;
+            while let Some(row) = rows.next().map_err(&doing)? {
+                let ordinal = Ordinal(row.get(0).map_err(&doing)?);
+                page.push(StoredProduct {
+                    ordinal,
+                    product: rows::product(row, 1).map_err(&doing)?,
+                });
+            }
+            drop(rows);
+            let Some(last) = page.last() else { return Ok(()) };
+            after = i64::from(last.ordinal.0);
+            page.into_iter().for_each(&mut *each);
         }
-        Ok(())
     }
 
     fn scan_events(&self, each: &mut dyn FnMut(&str, UserEvent)) -> Result<(), StoreError> {

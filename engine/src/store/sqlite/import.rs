@@ -123,11 +123,17 @@ impl Import for SqliteImport<'_> {
             staged_products - imported.products_added - imported.products_updated;
         imported.events_known = events - imported.events_added;
         // Outside the transaction: of what is left in the stage, the merge added all.
+        // The import is in force: what fails from here on is told, and is no failure of the import.
         if imported.events_added > 0 {
-            imported.events_adrift = adrift(&connection).map_err(&doing)?;
+            imported.events_adrift = adrift(&connection).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot count the events of unknown products");
+                0
+            });
         }
         // Closed first: the folder goes with `staging` at the end.
-        connection.close().map_err(|(_, e)| doing(e))?;
+        if let Err((_, error)) = connection.close() {
+            tracing::warn!(%error, "closing the store after the import");
+        }
         drop(staging);
         Ok(imported)
     }
