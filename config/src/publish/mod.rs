@@ -72,6 +72,15 @@ pub enum PublishError {
         /// The version in force.
         current: String,
     },
+    /// Somebody edited the folder by hand, and no watcher took it.
+    #[error(
+        "the folder holds an edit that is not valid (version {found}) and not in force; correct it, or \
+         publish without naming the version you expect"
+    )]
+    BrokenFolder {
+        /// The version of what is in the folder.
+        found: String,
+    },
     /// The whole set, with the edit in it, is not valid.
     #[error("{0}")]
     Invalid(Problems),
@@ -111,10 +120,16 @@ pub fn publish(dir: &Path, edit: &Edit, clock: &dyn Clock) -> Result<Published, 
         .map_err(PublishError::disk("finishing an earlier publication"))?;
     let base = FileSet::collect(dir).map_err(|problem| PublishError::Invalid(problem.into()))?;
     let previous = base.version();
+    // A hand edit that every watcher refused is in the folder, but was never in force.
+    let base_is_valid = Policy::from_files(&base).is_ok();
     if let Some(expected) = &edit.expected_version
         && *expected != previous
     {
-        return Err(PublishError::Stale { current: previous });
+        return Err(if base_is_valid {
+            PublishError::Stale { current: previous }
+        } else {
+            PublishError::BrokenFolder { found: previous }
+        });
     }
     let mut wanted = base.clone();
     for (name, text) in &edit.files {
@@ -130,7 +145,7 @@ pub fn publish(dir: &Path, edit: &Edit, clock: &dyn Clock) -> Result<Published, 
     let when = rfc3339(clock.unix_micros());
     let newest = history::newest(dir);
     let mut seq = newest.as_ref().map_or(1, |version| version.seq + 1);
-    if newest.is_none_or(|newest| newest.version != published.previous) {
+    if base_is_valid && newest.is_none_or(|newest| newest.version != published.previous) {
         let found = Meta::of(seq, &base, &base, "", &when, "", "found in the folder");
         journal::record(&lock, &found, &base)
             .map_err(PublishError::disk("recording the files found in the folder"))?;

@@ -121,6 +121,20 @@ fn a_rollback_brings_every_file_back() {
 }
 
 #[test]
+fn a_broken_hand_edit_is_no_version() {
+    let folder = Folder::new();
+    let in_force = folder.publish(&numbered(7)).expect("published").version;
+    fs::write(folder.path().join("ranking.toml"), "[weights]\nsearch = -1\n").expect("written");
+    let mut edit = Edit { expected_version: Some(in_force), ..numbered(8) };
+    let refused = folder.publish(&edit);
+    assert!(matches!(refused, Err(PublishError::BrokenFolder { .. })), "{refused:?}");
+    edit.expected_version = None;
+    folder.publish(&edit).expect("published");
+    let whys: Vec<_> = history(folder.path()).into_iter().map(|line| line.why).collect();
+    assert_eq!(whys, ["number 8", "number 7", "found in the folder"]);
+}
+
+#[test]
 fn a_refused_edit_changes_nothing() {
     let folder = Folder::new();
     folder.publish(&numbered(7)).expect("published");
