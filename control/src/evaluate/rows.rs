@@ -80,7 +80,14 @@ impl<'m> Measure<'m> {
     ) -> anyhow::Result<Row> {
         let policy = Arc::new(self.settings.policy.clone());
         let retrieve = |text: &str, allowed| {
-            let found = retriever.retrieve(&self.ask(&policy, text, allowed))?;
+            let mut found = retriever.retrieve(&self.ask(&policy, text, allowed))?;
+            // Ties as the engine breaks them: the order of the import file must not decide.
+            found.sort_by(|a, b| {
+                b.score.total_cmp(&a.score).then_with(|| {
+                    let id = |candidate: &Candidate| self.shop.id(candidate.ordinal);
+                    id(a).cmp(id(b))
+                })
+            });
             Ok(self.ids(found.iter().map(|candidate| candidate.ordinal)))
         };
         let among = |query: &Query| retrieve(&query.text, Some(self.judged(query)));
