@@ -162,4 +162,4 @@ fn fingerprint<'a>(scheme: &str, contents: impl IntoIterator<Item = &'a [u8]>) -
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -38,7 +38,7 @@ fn f32s(rows: &[f32]) -> Vec<u8> {
     rows.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-fn static_model(folder: &Path) {
+pub(crate) fn static_model(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let table = tensors(&[("embedding.weight", Dtype::F32, vec![4, 2], f32s(&ROWS))]);
     fs::write(folder.join("table.safetensors"), table).unwrap();

@@ -1,14 +1,18 @@
 use super::{BuildOptions, Built, Model, build, up_to_date};
 use crate::catalog::{Ordinal, Product};
+use crate::model::embedding::tests::static_model;
 use crate::model::manifest::{Part, VectorLayout};
 use crate::model::versions::{self, VersionError};
+use crate::resilience::Mode;
 use crate::retrieve::semantic::{SemanticError, SemanticIndex};
 use crate::retrieve::{Allowed, Ask, RetrieveError, Retriever};
+use crate::serve::{Engine, Options};
 use crate::store::{Bulk, SqliteStore};
 use penstock_config::policy::Policy;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Product number `n` of a small world: what it is, of what, for whom.
 fn product(n: usize) -> Product {
@@ -332,4 +336,38 @@ fn a_broken_semantic_index_is_a_sentence_in_the_answer() {
     assert!(refused.to_string().contains("1 numbers"), "{refused}");
     let error = RetrieveError::Unavailable { source_name: "semantic", why: refused.to_string() };
     assert!(error.to_string().starts_with("semantic: "));
+}
+
+/// Only what is lost counts: a version that is as incomplete as the one that serves is taken.
+#[test]
+fn a_version_is_taken_when_nothing_is_lost_by_it() {
+    let mut shop = shop(20);
+    let model = shop.folder.path().join("model");
+    fs::create_dir(&model).unwrap();
+    static_model(&model);
+    shop.options.model = Model::Folder(model);
+    let first = shop.build().version;
+    let options = Options {
+        data_dir: shop.folder.path().into(),
+        embedding_model: Some(shop.folder.path().join("not-mounted")),
+        workers: 1,
+        clock: penstock_config::clock::system(),
+    };
+    let engine = Engine::open(options, Arc::new(Policy::default())).unwrap();
+    let wait = |version: &versions::Version, mode: Mode| {
+        let serves = || {
+            let status = engine.status();
+            status.index_version == version.name && status.mode == mode
+        };
+        let came = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            serves()
+        });
+        assert!(came, "{}: {:?}", version.name, engine.status());
+    };
+    wait(&first, Mode::KeywordOnly);
+    put(&shop.store, [product(20)]);
+    wait(&shop.build().version, Mode::KeywordOnly);
+    shop.options.model = Model::Learnt;
+    wait(&shop.build().version, Mode::Full);
 }
