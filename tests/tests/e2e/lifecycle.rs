@@ -118,3 +118,16 @@ async fn all_problems_of_the_settings_are_listed_at_once() {
     let missing = run_with("penstock", &["run", "--config", "no/such.toml"], &[]).refused();
     assert!(missing.text().contains("no/such.toml"), "{}", missing.text());
 }
+
+#[tokio::test]
+async fn check_reads_the_settings_that_run_would() {
+    let shop = Shop::empty();
+    let broken = shop.write("broken.toml", "workers = 0\n");
+    let data = text(shop.data());
+    let env = [("PENSTOCK_CONFIG", text(&broken)), ("PENSTOCK_DATA_DIR", data)];
+    let named = run_with("penstock", &["check"], &env).refused();
+    assert!(named.text().contains("workers"), "{}", named.text());
+    let given = run_with("penstock", &["check", "--config", text(&broken)], &env[1..]).refused();
+    assert!(given.text().contains("workers"), "{}", given.text());
+    let _ = run_with("penstock", &["check"], &env[1..]).ok();
+}
