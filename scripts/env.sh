@@ -42,7 +42,8 @@ source_and_data_of() {
   fi
   [ -d "$folder" ] || die "DATA=$folder: there is no such folder."
   folder=$(cd "$folder" && pwd)
-  compgen -G "$folder/products.*" >/dev/null ||
+  # From inside it: brackets in its own path are no pattern.
+  (cd "$folder" && compgen -G 'products.*' >/dev/null) ||
     die "DATA=$folder: no products file (products.csv, .csv.gz, .jsonl or .parquet) in it." \
       "Events alone are no catalogue: there would be nothing to search."
   # shellcheck disable=SC2034  # read by the scripts that source this file
