@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::decision::{Decision, UpstreamUse, bounded_text, micros};
 use crate::identity::Client;
 use crate::telemetry::traceparent::Trace;
-use crate::upstream::Member;
+use crate::upstream::{self, Member};
 use penstock_config::policy::Policy;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -27,6 +27,8 @@ pub struct Context {
     pub attempt_began: Option<Instant>,
     /// The connection is TLS.
     pub tls: bool,
+    /// It asks for a WebSocket.
+    pub websocket: bool,
     _in_flight: InFlight,
 }
 
@@ -55,6 +57,7 @@ impl Context {
             member: None,
             attempt_began: None,
             tls: false,
+            websocket: false,
             _in_flight: InFlight(app.metrics.in_flight.clone()),
         }
     }
@@ -88,6 +91,7 @@ impl Context {
             http::Version::HTTP_3 => "HTTP/3.0",
             _ => "HTTP/1.1",
         };
+        self.websocket = upstream::is_websocket(request);
         self.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     }
 

@@ -156,8 +156,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         let app = &self.0;
         ctx.identify(app, session);
-        let upgrade = session.is_upgrade_req();
-        let patience = if upgrade { UPGRADED_SILENCE } else { CLIENT_PATIENCE };
+        let patience = if ctx.websocket { UPGRADED_SILENCE } else { CLIENT_PATIENCE };
         session.set_read_timeout(Some(patience));
         session.set_write_timeout(Some(CLIENT_PATIENCE));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
@@ -192,7 +191,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         let app = &self.0;
@@ -205,8 +204,7 @@ impl ProxyHttp for Gateway {
                 "no upstream server is healthy",
             ));
         };
-        let peer =
-            upstream::peer(&member, &ctx.policy.resilience.upstream, session.is_upgrade_req());
+        let peer = upstream::peer(&member, &ctx.policy.resilience.upstream, ctx.websocket);
         ctx.attempt(member, app.clock.now());
         Ok(Box::new(peer))
     }
@@ -235,19 +233,22 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::to_upstream(request, &ctx.decision, &self.0.settings.trusted_proxies, ctx.tls)
+        let trusted = &self.0.settings.trusted_proxies;
+        upstream::to_upstream(request, &ctx.decision, trusted, ctx.tls, ctx.websocket)
     }
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        if !response.status.is_informational()
-            || response.status == http::StatusCode::SWITCHING_PROTOCOLS
-        {
+        let switched = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
+        if switched || !response.status.is_informational() {
             ctx.upstream_answered(&self.0);
+            if ctx.websocket && !switched {
+                session.set_read_timeout(Some(CLIENT_PATIENCE));
+            }
         }
         upstream::to_client(response, &ctx.decision)
     }
@@ -282,7 +283,7 @@ impl ProxyHttp for Gateway {
         let untouched = session.response_written().is_none();
         let repeatable = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
-            && !session.is_upgrade_req();
+            && !ctx.websocket;
         error.set_retry(theirs && !timed_out && untouched && repeatable && ctx.may_retry());
         error
     }

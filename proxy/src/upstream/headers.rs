@@ -14,6 +14,26 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_HOST: &str = "x-forwarded-host";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
+/// Asks for a WebSocket (RFC 6455, 4.2.1). Pingora takes any `Upgrade` for one; what is none must
+/// not get a WebSocket's patience, nor HTTP/1 to a server that speaks HTTP/2.
+pub fn is_websocket(request: &RequestHeader) -> bool {
+    let names = |header: HeaderName, token: &[u8]| {
+        let lines = request.headers.get_all(header).iter();
+        lines
+            .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+            .any(|named| named.trim_ascii().eq_ignore_ascii_case(token))
+    };
+    let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
+    let only_websocket = upgrades
+        .next()
+        .is_some_and(|upgrade| upgrade.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"))
+        && upgrades.next().is_none();
+    request.version == http::Version::HTTP_11
+        && request.method == http::Method::GET
+        && only_websocket
+        && names(header::CONNECTION, b"upgrade")
+}
+
 /// Tells the application who asked, in the headers it may believe: what an untrusted client wrote
 /// there itself is gone. `Host` stays the client's.
 pub fn to_upstream(
@@ -21,7 +41,12 @@ pub fn to_upstream(
     decision: &Decision,
     trusted: &[IpNet],
     tls: bool,
+    websocket: bool,
 ) -> pingora::Result<()> {
+    if !websocket && request.remove_header(&header::UPGRADE).is_some() {
+        // Pingora has put `upgrade` there, and nothing else is ever in it.
+        request.remove_header(&header::CONNECTION);
+    }
     let client: &Client = &decision.client;
     let peer = client.peer.to_string();
     if client.came_through_trusted_proxy(trusted) {
@@ -113,7 +138,8 @@ mod tests {
         }
         let mut decision = decision();
         decision.client.peer = peer.parse().unwrap();
-        to_upstream(&mut request, &decision, &["10.0.0.0/8".parse().unwrap()], false).unwrap();
+        to_upstream(&mut request, &decision, &["10.0.0.0/8".parse().unwrap()], false, false)
+            .unwrap();
         let mut seen: Vec<_> = request
             .headers
             .iter()
@@ -169,11 +195,40 @@ mod tests {
     }
 
     #[test]
+    fn only_a_whole_handshake_is_a_websocket() {
+        let check = |method: &str, version, lines: &[(&'static str, &str)], expected: bool| {
+            let mut request = RequestHeader::build(method, b"/x", None).unwrap();
+            request.set_version(version);
+            for (name, value) in lines {
+                request.append_header(*name, *value).unwrap();
+            }
+            assert_eq!(is_websocket(&request), expected, "{method} {version:?} {lines:?}");
+        };
+        use http::Version;
+        let (connection, upgrade) = (("connection", "Upgrade"), ("upgrade", "websocket"));
+        check("GET", Version::HTTP_11, &[connection, upgrade], true);
+        check(
+            "GET",
+            Version::HTTP_11,
+            &[("connection", "keep-alive, UPGRADE"), ("upgrade", "WebSocket")],
+            true,
+        );
+        check("GET", Version::HTTP_11, &[("connection", "keep-alive"), connection, upgrade], true);
+        check("POST", Version::HTTP_11, &[connection, upgrade], false);
+        check("GET", Version::HTTP_2, &[connection, upgrade], false);
+        check("GET", Version::HTTP_10, &[connection, upgrade], false);
+        check("GET", Version::HTTP_11, &[upgrade], false);
+        check("GET", Version::HTTP_11, &[connection], false);
+        check("GET", Version::HTTP_11, &[connection, ("upgrade", "h2c")], false);
+        check("GET", Version::HTTP_11, &[connection, ("upgrade", "h2c"), upgrade], false);
+    }
+
+    #[test]
     fn the_trace_goes_on() {
         let mut request = RequestHeader::build("GET", b"/x", None).unwrap();
         request.append_header("traceparent", "nonsense").unwrap();
         let decision = decision();
-        to_upstream(&mut request, &decision, &[], false).unwrap();
+        to_upstream(&mut request, &decision, &[], false, false).unwrap();
         assert_eq!(request.headers["traceparent"], decision.trace.traceparent());
         assert_eq!(request.headers.get_all("traceparent").iter().count(), 1);
     }

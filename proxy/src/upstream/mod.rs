@@ -7,7 +7,7 @@ mod peer;
 mod pool;
 
 pub use fault::{problem_of, unavailable};
-pub use headers::{to_client, to_upstream};
+pub use headers::{is_websocket, to_client, to_upstream};
 pub use health::Prober;
 pub use peer::peer;
 pub use pool::{Member, MemberStatus, Pool};

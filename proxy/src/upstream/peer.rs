@@ -14,14 +14,14 @@ const UPGRADED_SILENCE: Duration = Duration::from_secs(3_600);
 const STREAMS_PER_CONNECTION: usize = 100;
 
 /// Pingora's description of a member: protocol, timeouts, keep-alive.
-pub fn peer(member: &Member, policy: &UpstreamPolicy, upgrade: bool) -> HttpPeer {
+pub fn peer(member: &Member, policy: &UpstreamPolicy, websocket: bool) -> HttpPeer {
     let server = &member.server;
     let tls = server.scheme == Scheme::Https;
     let mut peer = HttpPeer::new(member.address, tls, server.host.clone());
     let options = &mut peer.options;
     options.connection_timeout = Some(policy.connect);
     options.total_connection_timeout = Some(policy.connect);
-    options.read_timeout = Some(if upgrade { UPGRADED_SILENCE } else { policy.read });
+    options.read_timeout = Some(if websocket { UPGRADED_SILENCE } else { policy.read });
     options.write_timeout = Some(policy.write);
     options.idle_timeout = Some(policy.idle);
     options.max_h2_streams = STREAMS_PER_CONNECTION;
@@ -33,9 +33,9 @@ pub fn peer(member: &Member, policy: &UpstreamPolicy, upgrade: bool) -> HttpPeer
         #[cfg(target_os = "linux")]
         user_timeout: Duration::from_secs(0),
     });
-    // An upgrade is a thing of HTTP/1.1 (RFC 9110, 7.8), whatever else the server speaks.
+    // This handshake is a thing of HTTP/1.1 (RFC 6455), whatever else the server speaks.
     options.alpn = match server.scheme {
-        _ if upgrade => ALPN::H1,
+        _ if websocket => ALPN::H1,
         Scheme::Http => ALPN::H1,
         Scheme::Https => ALPN::H2H1,
         Scheme::H2c => ALPN::H2,

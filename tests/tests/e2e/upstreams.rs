@@ -88,6 +88,31 @@ async fn the_application_may_speak_http2() {
     assert!(upstream.connections() <= 2, "{} connections", upstream.connections());
 }
 
+/// As Java's `HttpClient` begins every connection of its own.
+#[tokio::test]
+async fn an_offer_of_another_protocol_is_not_passed_on() {
+    let (plain, h2c) = (Upstream::http1().await, Upstream::h2c().await);
+    for (upstream, scheme) in [(&plain, "http"), (&h2c, "h2c")] {
+        let penstock = Penstock::over(Shop::empty())
+            .env("PENSTOCK_UPSTREAM", format!("{scheme}://{}", upstream.address))
+            .start()
+            .await;
+        for (method, offer) in [("GET", "h2c"), ("POST", "h2c"), ("POST", "websocket")] {
+            let request = penstock
+                .request(method, "/page")
+                .header("connection", "Upgrade, HTTP2-Settings")
+                .header("upgrade", offer)
+                .header("http2-settings", "AAMAAABkAAQAoAAAAAIAAAAA")
+                .body("hello");
+            let received = penstock.send(request).await.expect(200).json();
+            assert_eq!(received["body_bytes"], 5, "{scheme} {method} {offer}");
+            let seen = upstream.requests().pop().unwrap();
+            assert!(seen.all("upgrade").is_empty(), "{scheme} {method} {offer}: {seen:?}");
+            assert!(seen.all("connection").is_empty(), "{scheme} {method} {offer}: {seen:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn idempotent_requests_are_sent_again_to_another_server() {
     let flaky = Upstream::flaky(usize::MAX).await;
