@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
 use crate::route::{self, Route};
-use crate::upstream;
+use crate::upstream::{self, Attempt, Blame, Body};
 use async_trait::async_trait;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
@@ -109,15 +109,23 @@ fn hostless(request: &RequestHeader) -> Option<Problem> {
     })
 }
 
+fn announced_length(request: &RequestHeader) -> Option<usize> {
+    request.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The client announced a body and waits to be asked for it (RFC 9110, 10.1.1).
+fn waits_for_continue(session: &Session) -> bool {
+    session.req_header().headers.contains_key(http::header::EXPECT)
+        && session.body_bytes_read() == 0
+}
+
 /// Reads what is left of a body nobody wanted, if it is small: the connection can be kept then.
 async fn read_small_rest(session: &mut Session) {
     if session.is_http2() || session.is_body_done() {
         return;
     }
     let headers = &session.req_header().headers;
-    let announced = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let announced = announced_length(session.req_header());
     // A client that waits to be asked for its body shall not be asked.
     let small = announced.is_some_and(|length| length <= SMALL_REST);
     if small && !headers.contains_key(http::header::EXPECT) {
@@ -191,7 +199,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         let app = &self.0;
@@ -204,7 +212,14 @@ impl ProxyHttp for Gateway {
                 "no upstream server is healthy",
             ));
         };
-        let peer = upstream::peer(&member, &ctx.policy.resilience.upstream, ctx.websocket);
+        let body = if ctx.websocket {
+            Body::WebSocket
+        } else if session.is_body_done() && session.body_bytes_read() == 0 {
+            Body::None
+        } else {
+            Body::Upload(announced_length(session.req_header()))
+        };
+        let peer = upstream::peer(&member, &ctx.policy.resilience.upstream, body);
         ctx.attempt(member, app.clock.now());
         Ok(Box::new(peer))
     }
@@ -275,9 +290,22 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         let theirs = *error.esource() == ErrorSource::Upstream;
-        if theirs {
-            // A kept connection that the server closed meanwhile says nothing about its health.
-            ctx.upstream_failed(&self.0, &error, !reused);
+        let attempt = Attempt {
+            reused,
+            answered: session.response_written().is_some(),
+            body_sent: session.is_body_done(),
+            waits: waits_for_continue(session),
+            websocket: ctx.websocket,
+        };
+        match upstream::blame(&error, attempt) {
+            Blame::Client if theirs => {
+                ctx.decision.error.get_or_insert_with(|| error.to_string());
+                let mut error = error.into_down();
+                error.set_retry(false);
+                return error;
+            }
+            Blame::Client => {}
+            blame => ctx.upstream_failed(&self.0, &error, blame == Blame::Server),
         }
         let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
         let untouched = session.response_written().is_none();

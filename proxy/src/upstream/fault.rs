@@ -54,6 +54,49 @@ pub fn problem_of(error: &Error) -> Option<Problem> {
     }
 }
 
+/// What is known of an attempt that failed after the connection was made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attempt {
+    /// The connection had served other requests before.
+    pub reused: bool,
+    /// The answer had begun.
+    pub answered: bool,
+    /// The client has sent its whole body.
+    pub body_sent: bool,
+    /// The client waits for `100 Continue` before it sends its body.
+    pub waits: bool,
+    /// The request asked for a WebSocket, for which HTTP/1 is spoken to every server.
+    pub websocket: bool,
+}
+
+/// Who a failed attempt speaks against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The server's health is in doubt.
+    Server,
+    /// The attempt failed, and no more than that can be said: a slow path or a kept connection
+    /// that the server closed meanwhile must not take the whole server down.
+    Attempt,
+    /// The client did not send what it announced. Pingora's clock for the answer starts when the
+    /// header is sent, so that a stalled upload looks like a server that is late.
+    Client,
+}
+
+/// Judges an error that came while a request was passed through.
+pub fn blame(error: &Error, attempt: Attempt) -> Blame {
+    use ErrorType as E;
+    let broken = matches!(error.etype(), E::ConnectionClosed | E::ReadError | E::WriteError);
+    let fresh = !attempt.reused && !attempt.answered && !attempt.websocket;
+    match (error.esource(), attempt.body_sent) {
+        (ErrorSource::Upstream, false) if *error.etype() == E::ReadTimedout && !attempt.waits => {
+            Blame::Client
+        }
+        (ErrorSource::Upstream, true) if broken && fresh => Blame::Server,
+        (ErrorSource::Downstream, _) => Blame::Client,
+        _ => Blame::Attempt,
+    }
+}
+
 /// No server is up: probing goes on, so soon is worth another try.
 pub fn unavailable() -> Problem {
     Problem::new(
@@ -95,5 +138,29 @@ mod tests {
         check(inside, ErrorType::InternalError, Some(500));
         check(inside, ErrorType::HTTPStatus(503), Some(503));
         check(inside, ErrorType::HTTPStatus(502), Some(502));
+    }
+
+    #[test]
+    fn only_a_fresh_connection_that_breaks_before_the_answer_speaks_against_the_server() {
+        let check = |kind: ErrorType, attempt: Attempt, expected: Blame| {
+            let seen = blame(&Error::new(kind.clone()).into_up(), attempt);
+            assert_eq!(seen, expected, "{kind:?} {attempt:?}");
+        };
+        let sent = Attempt { body_sent: true, ..Attempt::default() };
+        let unsent = Attempt::default();
+        for broken in [ErrorType::ConnectionClosed, ErrorType::ReadError, ErrorType::WriteError] {
+            check(broken.clone(), sent, Blame::Server);
+            check(broken.clone(), unsent, Blame::Attempt);
+            check(broken.clone(), Attempt { reused: true, ..sent }, Blame::Attempt);
+            check(broken.clone(), Attempt { answered: true, ..sent }, Blame::Attempt);
+            check(broken, Attempt { websocket: true, ..sent }, Blame::Attempt);
+        }
+        check(ErrorType::ReadTimedout, sent, Blame::Attempt);
+        check(ErrorType::ReadTimedout, unsent, Blame::Client);
+        check(ErrorType::ReadTimedout, Attempt { waits: true, ..unsent }, Blame::Attempt);
+        check(ErrorType::WriteTimedout, unsent, Blame::Attempt);
+        check(ErrorType::InvalidHTTPHeader, sent, Blame::Attempt);
+        let client = Error::new(ErrorType::ReadError).into_down();
+        assert_eq!(blame(&client, sent), Blame::Client);
     }
 }

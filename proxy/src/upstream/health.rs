@@ -3,7 +3,7 @@
 //! A server that is up is asked every interval; one that is down every second, so that it is used
 //! again soon after it came back. Names are looked up at every interval.
 
-use super::{Member, Pool, peer};
+use super::{Body, Member, Pool, peer};
 use crate::app::App;
 use async_trait::async_trait;
 use penstock_config::bootstrap::{HealthCheck, Server};
@@ -103,7 +103,7 @@ async fn get(
     policy: &UpstreamPolicy,
 ) -> Result<(), String> {
     let asked = async {
-        let peer = peer(member, policy, false);
+        let peer = peer(member, policy, Body::None);
         let (mut session, _) = connector.get_http_session(&peer).await?;
         let mut request = RequestHeader::build("GET", path.as_bytes(), Some(3))?;
         request.insert_header("Host", member.server.host.as_str())?;

@@ -69,6 +69,63 @@ async fn an_application_that_is_silent_is_a_504() {
     }
 }
 
+/// A proxy whose application has 300 ms for an answer.
+async fn impatient(scheme: &str, upstream: &Upstream) -> Penstock {
+    Penstock::over(Shop::empty())
+        .policy("resilience.toml", "[upstream]\nread = \"300ms\"\n")
+        .env("PENSTOCK_UPSTREAM", format!("{scheme}://{}", upstream.address))
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn a_slow_path_does_not_take_the_server_down() {
+    for (scheme, upstream) in [("http", Upstream::http1().await), ("h2c", Upstream::h2c().await)] {
+        let penstock = impatient(scheme, &upstream).await;
+        for _ in 0..3 {
+            penstock.get("/sleep/3000").await.expect(504).problem();
+        }
+        penstock.get("/page").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_its_upload_is_told_so_and_harms_nobody() {
+    for (scheme, upstream) in [("http", Upstream::http1().await), ("h2c", Upstream::h2c().await)] {
+        let penstock = impatient(scheme, &upstream).await;
+        for _ in 0..3 {
+            let mut connection = penstock.raw().await;
+            connection
+                .send("POST /upload HTTP/1.1\r\nHost: s\r\nContent-Length: 10\r\n\r\nhalf")
+                .await;
+            let reply = connection.reply().await.unwrap();
+            assert_eq!(reply.status, 408, "{scheme}: {}", reply.text());
+            assert!(reply.text().contains("slow-body"), "{scheme}: {}", reply.text());
+        }
+        penstock.get("/page").await.expect(200);
+        let status = penstock.status().await;
+        assert_eq!(status["upstream"][0]["last_error"], "", "{scheme}: {status:#}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_may_take_longer_than_an_answer() {
+    for (scheme, upstream) in [("http", Upstream::http1().await), ("h2c", Upstream::h2c().await)] {
+        let penstock = impatient(scheme, &upstream).await;
+        let mut connection = penstock.raw().await;
+        connection
+            .send("POST /upload HTTP/1.1\r\nHost: s\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        for _ in 0..8 {
+            connection.send("5\r\npiece\r\n").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let reply = connection.send("0\r\n\r\n").await.reply().await.unwrap();
+        assert_eq!(reply.status, 200, "{scheme}: {}", reply.text());
+        assert!(reply.text().contains("\"body_bytes\":40"), "{scheme}: {}", reply.text());
+    }
+}
+
 #[tokio::test]
 async fn the_application_may_speak_http2() {
     let upstream = Upstream::h2c().await;
