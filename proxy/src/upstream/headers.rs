@@ -47,6 +47,7 @@ pub fn to_upstream(
         // Pingora has put `upgrade` there, and nothing else is ever in it.
         request.remove_header(&header::CONNECTION);
     }
+    join_cookies(request)?;
     let client: &Client = &decision.client;
     let peer = client.peer.to_string();
     if client.came_through_trusted_proxy(trusted) {
@@ -78,6 +79,18 @@ pub fn to_upstream(
         request.remove_header("tracestate");
     }
     request.insert_header("traceparent", decision.trace.traceparent())
+}
+
+/// HTTP/2 clients may send each cookie in a line of its own; HTTP/1 has one line for all of them
+/// (RFC 9113, 8.2.3), and applications read the first.
+fn join_cookies(request: &mut RequestHeader) -> pingora::Result<()> {
+    let crumbs = request.headers.get_all(header::COOKIE).iter();
+    let crumbs: Vec<&[u8]> = crumbs.map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return Ok(());
+    }
+    let joined = crumbs.join(&b"; "[..]);
+    set(request, "cookie", &joined)
 }
 
 fn set(request: &mut RequestHeader, name: &'static str, value: &[u8]) -> pingora::Result<()> {
@@ -165,6 +178,12 @@ mod tests {
             ]
         };
         check(&[], "1.2.3.4", &plain("1.2.3.4"));
+        // Crumbs of HTTP/2.
+        check(
+            &[("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")],
+            "1.2.3.4",
+            &[&[("cookie", "a=1; b=2; c=3; d=4")][..], &plain("1.2.3.4")].concat(),
+        );
         // Forged by a client.
         check(
             &[
