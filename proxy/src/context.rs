@@ -133,7 +133,7 @@ impl Context {
 
     /// Notes that an attempt failed; `blames` the server if its health is in doubt.
     pub fn upstream_failed(&mut self, app: &App, error: &Error, blames: bool) {
-        let why = error.to_string();
+        let why = upstream::text_of(error);
         if let Some(member) = &self.member {
             let outcome = match error.etype() {
                 ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {

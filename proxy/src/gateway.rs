@@ -189,7 +189,7 @@ impl ProxyHttp for Gateway {
         ctx.decision.stage("respond", self.0.clock.now() - began);
         if let Err(error) = written {
             // The client is gone; there is nobody to tell.
-            ctx.decision.error = Some(error.to_string());
+            ctx.decision.error = Some(upstream::text_of(&error));
             session.set_keepalive(None);
         } else {
             linger(session).await;
@@ -299,7 +299,7 @@ impl ProxyHttp for Gateway {
         };
         match upstream::blame(&error, attempt) {
             Blame::Client if theirs => {
-                ctx.decision.error.get_or_insert_with(|| error.to_string());
+                ctx.decision.error.get_or_insert_with(|| upstream::text_of(&error));
                 let mut error = error.into_down();
                 error.set_retry(false);
                 return error;
@@ -322,7 +322,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         ctx: &mut Context,
     ) -> FailToProxy {
-        ctx.decision.error.get_or_insert_with(|| error.to_string());
+        ctx.decision.error.get_or_insert_with(|| upstream::text_of(error));
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let Some(problem) = upstream::problem_of(error) else {
             return gone;
@@ -336,7 +336,7 @@ impl ProxyHttp for Gateway {
         session.set_keepalive(None);
         let reply = Reply::problem(&problem, &mut ctx.decision);
         if let Err(error) = respond::write(session, reply, &mut ctx.decision).await {
-            ctx.decision.error = Some(error.to_string());
+            ctx.decision.error = Some(upstream::text_of(&error));
         }
         FailToProxy { error_code: problem.kind.status(), can_reuse_downstream: false }
     }
@@ -359,7 +359,7 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         let app = &self.0;
         if let Some(error) = error {
-            ctx.decision.error.get_or_insert_with(|| error.to_string());
+            ctx.decision.error.get_or_insert_with(|| upstream::text_of(error));
         }
         ctx.finish(session, app.clock.now());
         app.metrics.record(&ctx.decision);

@@ -97,6 +97,33 @@ pub fn blame(error: &Error, attempt: Attempt) -> Blame {
     }
 }
 
+/// Longest text of an error that is kept, bytes.
+const MAX_TEXT: usize = 512;
+
+/// An error as text for records, logs and the status page. Pingora writes the whole header that it
+/// could not read into the error, cookies and all; of such an error only the kind is kept.
+pub fn text_of(error: &Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        let known = current.downcast_ref::<Error>();
+        let known = known.or_else(|| current.downcast_ref::<Box<Error>>().map(AsRef::as_ref));
+        if known.is_some_and(|known| *known.etype() == ErrorType::InvalidHTTPHeader) {
+            let (source, kind) = (error.esource().as_str(), error.etype().as_str());
+            return format!("{source} {kind}").trim_start().to_owned();
+        }
+        cause = match known {
+            Some(known) => known.cause.as_deref().map(|cause| cause as _),
+            None => current.source(),
+        };
+    }
+    let mut text = error.to_string();
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push('…');
+    }
+    text
+}
+
 /// No server is up: probing goes on, so soon is worth another try.
 pub fn unavailable() -> Problem {
     Problem::new(
@@ -162,5 +189,22 @@ mod tests {
         check(ErrorType::InvalidHTTPHeader, sent, Blame::Attempt);
         let client = Error::new(ErrorType::ReadError).into_down();
         assert_eq!(blame(&client, sent), Blame::Client);
+    }
+
+    #[test]
+    fn texts_of_errors_are_short_and_repeat_no_header() {
+        let check = |error: Box<Error>, expected: &str| assert_eq!(text_of(&error), expected);
+        let secret = || {
+            let context = "buf: HTTP/1.1 200 OK\r\nSet-Cookie: session=secret".to_owned();
+            Error::explain(ErrorType::InvalidHTTPHeader, context)
+        };
+        check(secret().into_up(), "Upstream InvalidHTTPHeader");
+        check(secret(), "InvalidHTTPHeader");
+        let outer = Error::because(ErrorType::H1Error, "reading the answer", secret());
+        check(outer.into_up(), "Upstream H1Error");
+        let refused = Error::explain(ErrorType::ConnectRefused, "port 9").into_up();
+        assert!(text_of(&refused).contains("port 9"));
+        let long = text_of(&Error::explain(ErrorType::ReadError, "é".repeat(4_000)));
+        assert!(long.len() <= MAX_TEXT + 3 && long.ends_with("é…"), "{}", long.len());
     }
 }

@@ -3,7 +3,7 @@
 //! A server that is up is asked every interval; one that is down every second, so that it is used
 //! again soon after it came back. Names are looked up at every interval.
 
-use super::{Body, Member, Pool, peer};
+use super::{Body, Member, Pool, peer, text_of};
 use crate::app::App;
 use async_trait::async_trait;
 use penstock_config::bootstrap::{HealthCheck, Server};
@@ -120,5 +120,5 @@ async fn get(
             Error::e_explain(ErrorType::HTTPStatus(status), format!("GET {path} answered {status}"))
         }
     };
-    asked.await.map_err(|error: Box<Error>| error.to_string())
+    asked.await.map_err(|error: Box<Error>| text_of(&error))
 }

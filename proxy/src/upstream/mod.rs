@@ -6,7 +6,7 @@ mod health;
 mod peer;
 mod pool;
 
-pub use fault::{Attempt, Blame, blame, problem_of, unavailable};
+pub use fault::{Attempt, Blame, blame, problem_of, text_of, unavailable};
 pub use headers::{is_websocket, to_client, to_upstream};
 pub use health::Prober;
 pub use peer::{Body, peer};

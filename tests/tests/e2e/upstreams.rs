@@ -34,6 +34,24 @@ async fn answers_that_are_no_http_are_a_502() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_read_is_not_written_down() {
+    let upstream =
+        Upstream::says("HTTP/1.1 200 OK\r\nSet-Cookie: session=s3cret\r\nno colon\r\n\r\n").await;
+    let penstock = Penstock::before(&[upstream.address]).await;
+    let trace = penstock.get("/page").await.expect(502).header("x-trace-id").to_owned();
+    until("the line of the log", Duration::from_secs(5), async || {
+        penstock.logs().contains(&trace).then_some(())
+    })
+    .await;
+    let status = penstock.status().await.to_string();
+    let decision = penstock.ops(&format!("/decisions/{trace}")).await.expect(200).json();
+    for kept in [penstock.logs(), status, decision.to_string()] {
+        assert!(!kept.contains("s3cret"), "{kept}");
+    }
+    assert_eq!(decision[0]["upstream"]["faults"][0], "Upstream InvalidHTTPHeader");
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_does_not_look_whole() {
     for bytes in [
         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
