@@ -50,6 +50,9 @@ pub fn to_upstream(
     join_cookies(request)?;
     let client: &Client = &decision.client;
     let peer = client.peer.to_string();
+    for disguised in disguised_forwarding(request) {
+        request.remove_header(&disguised);
+    }
     if client.came_through_trusted_proxy(trusted) {
         let route = request
             .headers
@@ -79,6 +82,17 @@ pub fn to_upstream(
         request.remove_header("tracestate");
     }
     request.insert_header("traceparent", decision.trace.traceparent())
+}
+
+/// Forwarding headers spelt with underscores. Applications behind CGI, WSGI or Rack read
+/// `X_Forwarded_For` and `X-Forwarded-For` as one, and no honest proxy writes the former.
+fn disguised_forwarding(request: &RequestHeader) -> Vec<HeaderName> {
+    let disguised = |name: &&HeaderName| {
+        let name = name.as_str();
+        let dashed = name.replace('_', "-");
+        name.contains('_') && (dashed.starts_with("x-forwarded-") || dashed == "x-real-ip")
+    };
+    request.headers.keys().filter(disguised).cloned().collect()
 }
 
 /// HTTP/2 clients may send each cookie in a line of its own; HTTP/1 has one line for all of them
@@ -197,6 +211,17 @@ mod tests {
             "1.2.3.4",
             &plain("1.2.3.4"),
         );
+        // Forged with underscores, which nobody is trusted with.
+        let disguised = [
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded_proto", "https"),
+            ("x_forwarded_host", "evil.example"),
+            ("x_forwarded_prefix", "/evil"),
+            ("X_Real_IP", "6.6.6.6"),
+        ];
+        check(&disguised, "1.2.3.4", &plain("1.2.3.4"));
+        check(&disguised, "10.0.0.1", &plain("10.0.0.1"));
+        check(&[("x_own", "1")], "1.2.3.4", &[&plain("1.2.3.4")[..], &[("x_own", "1")]].concat());
         // Said by a proxy we trust.
         check(
             &[
