@@ -44,7 +44,9 @@ pub fn problem_of(error: &Error) -> Option<Problem> {
         (ErrorSource::Downstream, E::ReadTimedout) => {
             problem(Kind::SlowBody, "the body of the request did not arrive in time")
         }
-        (ErrorSource::Downstream, _) => problem(
+        // Noticed on the way out (no Host for HTTP/2's `:authority`, say), but the client wrote it.
+        (ErrorSource::Downstream, _)
+        | (ErrorSource::Internal | ErrorSource::Unset, E::InvalidHTTPHeader) => problem(
             Kind::BadRequest,
             "its headers or the framing of its body break the rules of HTTP",
         ),
@@ -162,6 +164,8 @@ mod tests {
         check(down, ErrorType::WriteError, None);
         check(down, ErrorType::ReadTimedout, Some(408));
         check(down, ErrorType::InvalidHTTPHeader, Some(400));
+        check(inside, ErrorType::InvalidHTTPHeader, Some(400));
+        check(|error| error, ErrorType::InvalidHTTPHeader, Some(400));
         check(inside, ErrorType::InternalError, Some(500));
         check(inside, ErrorType::HTTPStatus(503), Some(503));
         check(inside, ErrorType::HTTPStatus(502), Some(502));

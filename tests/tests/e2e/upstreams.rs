@@ -189,6 +189,26 @@ async fn an_offer_of_another_protocol_is_not_passed_on() {
 }
 
 #[tokio::test]
+async fn a_request_http2_has_no_words_for_is_the_clients_fault() {
+    let upstream = Upstream::h2c().await;
+    let penstock = Penstock::over(Shop::empty())
+        .env("PENSTOCK_UPSTREAM", format!("h2c://{}", upstream.address))
+        .start()
+        .await;
+    for request in [
+        "GET /page HTTP/1.0\r\n\r\n",
+        "GET /page HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET /page HTTP/1.1\r\nHost: [\r\n\r\n",
+        "GET /page HTTP/1.1\r\nHost:\r\n\r\n",
+    ] {
+        let reply = penstock.raw().await.send(request).await.reply().await.unwrap();
+        assert_eq!(reply.status, 400, "{request:?}: {}", reply.text());
+    }
+    assert!(upstream.requests().is_empty());
+    assert!(!penstock.logs().contains("internal-error"), "{}", penstock.logs());
+}
+
+#[tokio::test]
 async fn idempotent_requests_are_sent_again_to_another_server() {
     let flaky = Upstream::flaky(usize::MAX).await;
     let good = Upstream::http1().await;
