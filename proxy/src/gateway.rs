@@ -124,11 +124,8 @@ async fn read_small_rest(session: &mut Session) {
     if session.is_http2() || session.is_body_done() {
         return;
     }
-    let headers = &session.req_header().headers;
     let announced = announced_length(session.req_header());
-    // A client that waits to be asked for its body shall not be asked.
-    let small = announced.is_some_and(|length| length <= SMALL_REST);
-    if small && !headers.contains_key(http::header::EXPECT) {
+    if announced.is_some_and(|length| length <= SMALL_REST) {
         let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
         let _ = tokio::time::timeout(SMALL_REST_TIME, rest).await;
     }
@@ -183,7 +180,14 @@ impl ProxyHttp for Gateway {
             return Ok(false);
         };
         let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
-        read_small_rest(session).await;
+        let unasked = waits_for_continue(session) && !session.is_body_done();
+        if unasked {
+            // Whether the client sends its body all the same cannot be known: what comes next may
+            // be a body or a request (RFC 9110, 10.1.1).
+            session.set_keepalive(None);
+        } else {
+            read_small_rest(session).await;
+        }
         let began = self.0.clock.now();
         let written = respond::write(session, reply, &mut ctx.decision).await;
         ctx.decision.stage("respond", self.0.clock.now() - began);
@@ -191,7 +195,7 @@ impl ProxyHttp for Gateway {
             // The client is gone; there is nobody to tell.
             ctx.decision.error = Some(upstream::text_of(&error));
             session.set_keepalive(None);
-        } else {
+        } else if !unasked {
             linger(session).await;
         }
         Ok(true)

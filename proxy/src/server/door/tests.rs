@@ -165,3 +165,19 @@ async fn a_decision_is_left_by_every_request() {
     assert_eq!((found[0].status, found[0].problem), (503, Some("not-ready")));
     assert_eq!(found[0].host, "s");
 }
+
+#[tokio::test]
+async fn a_body_that_was_not_asked_for_is_not_waited_for() {
+    let house = House::new();
+    let mut client = house.connect().await;
+    let request =
+        "POST /events HTTP/1.1\r\nHost: s\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    let began = penstock_config::clock::now();
+    let answer = talk(&mut client, request.as_bytes(), "}").await;
+    assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+    assert!(answer.contains("Connection: close\r\n"), "{answer}");
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
