@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use penstock_engine::serve::EngineError;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -309,12 +310,29 @@ fn decision_headers(decision: &Decision, head: &mut ResponseHeader) -> pingora::
     Ok(())
 }
 
+/// A client may take this long to read an answer of ours. Pingora bounds the body's pieces only: to
+/// write the header and to flush, it waits for ever.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Sends a reply; for HEAD, everything but the body.
 pub async fn write(
     session: &mut Session,
     reply: Reply,
     decision: &mut Decision,
 ) -> pingora::Result<()> {
+    in_time(READER_PATIENCE, send(session, reply, decision)).await
+}
+
+async fn in_time(
+    patience: Duration,
+    sending: impl Future<Output = pingora::Result<()>>,
+) -> pingora::Result<()> {
+    let late =
+        |_| Err(Error::explain(ErrorType::WriteTimedout, "the answer is not read").into_down());
+    tokio::time::timeout(patience, sending).await.unwrap_or_else(late)
+}
+
+async fn send(session: &mut Session, reply: Reply, decision: &mut Decision) -> pingora::Result<()> {
     decision.status = reply.status;
     let bodyless = session.req_header().method == http::Method::HEAD
         || reply.status == StatusCode::NO_CONTENT

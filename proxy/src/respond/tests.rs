@@ -100,3 +100,10 @@ fn options_has_no_body() {
     assert_eq!((head.status.as_u16(), value(&head, "allow")), (204, "GET"));
     assert!(!head.headers.contains_key("content-length"));
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_given_up() {
+    let stuck = in_time(Duration::from_millis(10), std::future::pending()).await.unwrap_err();
+    assert_eq!((stuck.esource().as_str(), stuck.etype().as_str()), ("Downstream", "WriteTimedout"));
+    assert!(in_time(Duration::from_secs(10), async { Ok(()) }).await.is_ok());
+}

@@ -13,8 +13,10 @@ use crate::upstream::Prober;
 use door::Door;
 use listen::{Listening, Until};
 use pingora::apps::http_app::HttpServer;
+use pingora::listeners::TcpSocketOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::prelude::Opt;
+use pingora::protocols::TcpKeepalive;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
@@ -22,6 +24,7 @@ use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Idle connections kept to all upstream servers together.
 const UPSTREAM_POOL: usize = 512;
@@ -47,10 +50,11 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     tracing::info!(public = %addresses.public, operations = %addresses.ops, "listening");
 
     let mut public = Service::new("public".to_owned(), front(&app, &server.configuration));
-    public.add_tcp(&bound.addresses.public.to_string());
+    public.add_tcp_with_settings(&bound.addresses.public.to_string(), client_sockets());
     if let Some(tls) = &app.settings.tls {
         let address = bound.addresses.tls.unwrap_or(tls.listen).to_string();
-        public.add_tls_with_settings(&address, None, tls_settings(&tls.cert, &tls.key)?);
+        let sockets = Some(client_sockets());
+        public.add_tls_with_settings(&address, sockets, tls_settings(&tls.cert, &tls.key)?);
     }
     let mut ops = Service::new("operations".to_owned(), HttpServer::new_app(Ops(app.clone())));
     ops.threads = Some(1);
@@ -66,6 +70,20 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     let signals = shutdown::Signals::new(app);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
+}
+
+/// What is sent must be acknowledged, and read, within half a minute: a client that does not read an
+/// answer on its way through, header and end included, must not hold its connection for ever.
+fn client_sockets() -> TcpSocketOptions {
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::from_secs(30),
+    });
+    options
 }
 
 fn front(app: &Arc<App>, conf: &Arc<ServerConf>) -> Door {
