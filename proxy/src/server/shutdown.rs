@@ -5,6 +5,7 @@
 //! thread watches the open connections and ends the process when there are none, or when the time
 //! is over.
 
+use super::handover;
 use crate::app::App;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
@@ -22,11 +23,13 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// Waits for a signal on Pingora's behalf.
 pub(super) struct Signals {
     app: Arc<App>,
+    /// Where a new process waits for the sockets.
+    meeting_place: String,
 }
 
 impl Signals {
-    pub(super) fn new(app: Arc<App>) -> Self {
-        Self { app }
+    pub(super) fn new(app: Arc<App>, meeting_place: String) -> Self {
+        Self { app, meeting_place }
     }
 
     fn leave(&self, after: Duration) {
@@ -50,22 +53,32 @@ impl ShutdownSignalWatch for Signals {
         let mut terminate = catch(SignalKind::terminate()).ok();
         let mut quit = catch(SignalKind::quit()).ok();
         let mut interrupt = catch(SignalKind::interrupt()).ok();
-        tokio::select! {
-            () = arrives(&mut terminate) => {
-                self.app.drain.begin();
-                tracing::info!(connections = self.app.drain.connections(), "SIGTERM: draining");
-                self.leave(Duration::ZERO);
-                ShutdownSignal::GracefulTerminate
-            }
-            () = arrives(&mut quit) => {
-                tracing::info!("SIGQUIT: handing the sockets to the new process");
-                self.app.drain.hand_over();
-                self.leave(HANDOVER);
-                ShutdownSignal::GracefulUpgrade
-            }
-            () = arrives(&mut interrupt) => {
-                self.app.access_log.flush(FLUSH);
-                ShutdownSignal::FastShutdown
+        loop {
+            tokio::select! {
+                () = arrives(&mut terminate) => {
+                    self.app.drain.begin();
+                    tracing::info!(connections = self.app.drain.connections(), "SIGTERM: draining");
+                    self.leave(Duration::ZERO);
+                    return ShutdownSignal::GracefulTerminate;
+                }
+                () = arrives(&mut quit) => {
+                    if !handover::somebody_waits(&self.meeting_place).await {
+                        tracing::error!(
+                            meeting_place = self.meeting_place,
+                            "SIGQUIT, but no new process waits for the sockets: start it with \
+                             `penstock run --upgrade` first; serving on"
+                        );
+                        continue;
+                    }
+                    tracing::info!("SIGQUIT: handing the sockets to the new process");
+                    self.app.drain.hand_over();
+                    self.leave(HANDOVER);
+                    return ShutdownSignal::GracefulUpgrade;
+                }
+                () = arrives(&mut interrupt) => {
+                    self.app.access_log.flush(FLUSH);
+                    return ShutdownSignal::FastShutdown;
+                }
             }
         }
     }

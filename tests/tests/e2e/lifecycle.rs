@@ -65,6 +65,9 @@ async fn the_binary_is_replaced_without_a_dropped_request() {
         meeting_place.exists().then_some(())
     })
     .await;
+    // Longer than Pingora waits by itself.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(new.is_running(), "{}", new.logs());
     old.signal("QUIT");
     let status = old.exit().await;
     assert!(status.success(), "{status}\n{}", old.logs());
@@ -74,6 +77,35 @@ async fn the_binary_is_replaced_without_a_dropped_request() {
     println!("{requests} requests over the change, none failed");
     assert!(new.is_running());
     new.items("/popular").await;
+}
+
+#[tokio::test]
+async fn sigquit_without_a_new_process_changes_nothing() {
+    let mut penstock = Penstock::over(Shop::empty()).start().await;
+    // Left behind by an upgrade that was killed.
+    let stale = penstock.shop.data().join("upgrade.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    penstock.signal("QUIT");
+    until("it says why", Duration::from_secs(20), async || {
+        penstock.logs().contains("no new process waits").then_some(())
+    })
+    .await;
+    assert!(penstock.is_running());
+    penstock.get("/health").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_upgrade_to_other_addresses_is_refused() {
+    let old = Penstock::over(Shop::empty()).start().await;
+    let mut new = old
+        .setup()
+        .env("PENSTOCK_LISTEN", penstock_tests::penstock::free_address())
+        .arg("--upgrade")
+        .spawn();
+    let status = new.exit().await;
+    assert!(!status.success());
+    assert!(new.logs().contains("keeps its addresses"), "{}", new.logs());
+    old.get("/health").await.expect(200);
 }
 
 #[tokio::test]
