@@ -267,3 +267,28 @@ async fn a_dead_server_leaves_the_rotation_and_returns() {
     })
     .await;
 }
+
+/// A probe of the silent server takes as long as an answer may take; the other is not kept waiting.
+#[tokio::test]
+async fn a_silent_server_does_not_hold_up_the_probes_of_others() {
+    let silent = Upstream::silent().await;
+    let address = free_address();
+    let penstock = Penstock::over(Shop::empty())
+        .upstream(&[silent.address, address])
+        .env("PENSTOCK_HEALTH_CHECK_PATH", "/health")
+        .env("PENSTOCK_HEALTH_CHECK_INTERVAL_SECONDS", 1)
+        .start()
+        .await;
+    let healthy = async |server: usize| {
+        penstock.status().await["upstream"][server]["healthy"].as_bool().unwrap()
+    };
+    until("it is known to be gone", Duration::from_secs(10), async || {
+        (!healthy(1).await).then_some(())
+    })
+    .await;
+    let back = Upstream::http1_on(address).await;
+    let since = penstock_config::clock::now();
+    until("it is back", Duration::from_secs(10), async || healthy(1).await.then_some(())).await;
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+    drop(back);
+}
