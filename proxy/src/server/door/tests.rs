@@ -30,10 +30,14 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::with(b"")
+    }
+
+    fn with(settings: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_str().unwrap().to_owned();
         let env = move |name: &str| (name == "PENSTOCK_DATA_DIR").then(|| data.clone());
-        let settings = Bootstrap::parse("penstock.toml", b"", &env).unwrap();
+        let settings = Bootstrap::parse("penstock.toml", settings, &env).unwrap();
         let app = Arc::new(run::app(settings, &prometheus::Registry::new()).unwrap());
         let mut proxy = HttpProxy::new(Gateway(app.clone()), Arc::new(ServerConf::default()));
         proxy.handle_init_modules();
@@ -105,6 +109,31 @@ async fn http2_begins_with_its_preface() {
     client.read_exact(&mut frame).await.unwrap();
     const SETTINGS: u8 = 4;
     assert_eq!(frame[3], SETTINGS);
+}
+
+/// Bytes of HTTP/2: the preface, empty settings, and a GET of `/` for `s`.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const GET: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x41, 1, b's'];
+
+#[tokio::test]
+async fn http2_has_to_come_to_a_request() {
+    let house = House::with(b"[bounds]\nheader_timeout_seconds = 1\n");
+    let closed_after = async |sent: &[&[u8]]| {
+        let mut client = house.connect().await;
+        client.write_all(&sent.concat()).await.unwrap();
+        let all = tokio::time::timeout(Duration::from_secs(3), async {
+            let mut seen = Vec::new();
+            client.read_to_end(&mut seen).await
+        });
+        all.await.is_ok()
+    };
+    assert!(closed_after(&[&PREFACE[..7]]).await, "half a preface");
+    assert!(closed_after(&[PREFACE, EMPTY_SETTINGS]).await, "no request");
+    assert!(closed_after(&[PREFACE, EMPTY_SETTINGS, &GET[..12]]).await, "half a request");
+    assert_eq!(house.app.metrics.slow_headers.get(), 3);
+    assert!(!closed_after(&[PREFACE, EMPTY_SETTINGS, GET]).await, "kept for the next request");
+    assert_eq!(house.app.metrics.slow_headers.get(), 3);
 }
 
 #[tokio::test]
