@@ -98,6 +98,13 @@ fn the_pod_has_what_it_mounts_and_probes_what_it_opens() {
     for probe in ["readinessProbe", "livenessProbe"] {
         assert!(ports.contains(&text(at(proxy, &format!("{probe}.httpGet.port")))));
     }
+    // Nothing stops before the rest of the cluster knows, and all of it fits into the grace period.
+    let grace = at(pod, "terminationGracePeriodSeconds").as_u64().expect("a number");
+    for container in at(pod, "containers").as_sequence().expect("a list") {
+        let sleep = at(container, "lifecycle.preStop.sleep.seconds").as_u64().expect("a number");
+        const DRAIN: u64 = 10;
+        assert!(sleep > 0 && sleep + DRAIN < grace, "{container:?}");
+    }
     // The policy in the example is one the proxy would take.
     let policy = text(&at(&documents[0], "data")["ranking.toml"]);
     let (_, warnings) = Policy::from_files(&FileSet::of([("ranking.toml", policy)]))
