@@ -31,6 +31,34 @@ async fn sigterm_lets_what_is_under_way_finish() {
     assert!(status.success(), "{status}\n{}", penstock.logs());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_can_be_cut_short() {
+    for second in ["TERM", "INT"] {
+        let upstream = Upstream::http1().await;
+        let mut penstock = Penstock::over(Shop::empty())
+            .upstream(&[upstream.address])
+            .env("PENSTOCK_DRAIN_SECONDS", 50)
+            .start()
+            .await;
+        let slow = tokio::spawn(penstock.request("GET", "/sleep/60000").send());
+        until("the slow request is under way", Duration::from_secs(10), async || {
+            (!upstream.requests().is_empty()).then_some(())
+        })
+        .await;
+        penstock.signal("TERM");
+        until("it drains", Duration::from_secs(10), async || {
+            (penstock.ops("/readyz").await.status == 503).then_some(())
+        })
+        .await;
+        let asked = penstock_config::clock::now();
+        penstock.signal(second);
+        let status = penstock.exit().await;
+        assert!(status.success(), "{status}");
+        assert!(asked.elapsed() < Duration::from_secs(10), "{second}: {:?}", asked.elapsed());
+        assert!(slow.await.unwrap().is_err(), "{second}");
+    }
+}
+
 #[tokio::test]
 async fn sigterm_without_work_ends_soon() {
     let mut penstock = Penstock::over(Shop::empty()).env("PENSTOCK_DRAIN_SECONDS", 2).start().await;
