@@ -110,6 +110,9 @@ pub struct Problem {
     pub kind: Kind,
     /// A sentence a person can act on.
     pub detail: String,
+    /// What broke, for the decision record: names paths and the like, which are nobody else's
+    /// business.
+    pub cause: Option<Box<str>>,
     /// When it is worth trying again.
     pub retry_after: Option<Duration>,
     /// The `Allow` header.
@@ -137,6 +140,7 @@ impl Problem {
         Self {
             kind,
             detail: detail.into(),
+            cause: None,
             retry_after: None,
             allow: None,
             parameter: None,
@@ -201,17 +205,23 @@ const RETRY_SOON: Duration = Duration::from_secs(5);
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
-        let detail = error.to_string();
+        let text = error.to_string();
         match error {
-            EngineError::BadAsk(_) => Self::new(Kind::BadParameter, detail),
-            EngineError::UnknownProduct(_) => Self::new(Kind::UnknownProduct, detail),
-            EngineError::NotReady(_) => Self::new(Kind::NotReady, detail).retry_after(RETRY_SOON),
+            EngineError::BadAsk(_) => Self::new(Kind::BadParameter, text),
+            EngineError::UnknownProduct(_) => Self::new(Kind::UnknownProduct, text),
+            EngineError::NotReady(_) => Self {
+                cause: Some(text.into()),
+                ..Self::new(Kind::NotReady, "there is nothing to answer from yet; try again soon")
+                    .retry_after(RETRY_SOON)
+            },
             EngineError::Overloaded { retry_after } => {
-                Self::new(Kind::Overloaded, detail).retry_after(retry_after)
+                Self::new(Kind::Overloaded, text).retry_after(retry_after)
             }
-            EngineError::Store(_) => {
-                Self::new(Kind::StoreUnavailable, detail).retry_after(RETRY_SOON)
-            }
+            EngineError::Store(_) => Self {
+                cause: Some(text.into()),
+                ..Self::new(Kind::StoreUnavailable, "the store failed; try again soon")
+                    .retry_after(RETRY_SOON)
+            },
         }
     }
 }
@@ -263,6 +273,9 @@ impl Reply {
     /// The answer to a problem; noted in the decision.
     pub fn problem(problem: &Problem, decision: &mut Decision) -> Self {
         decision.problem = Some(problem.kind.slug());
+        if let Some(cause) = &problem.cause {
+            decision.error = Some(cause.to_string());
+        }
         let mut headers = Vec::new();
         if let Some(after) = problem.retry_after {
             // Whole seconds, rounded up: an early retry would be refused again.

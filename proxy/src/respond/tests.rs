@@ -59,6 +59,22 @@ fn every_error_has_its_status() {
 }
 
 #[test]
+fn what_broke_inside_is_told_inside() {
+    let store = StoreError::Unavailable("/var/lib/penstock/store.sqlite: disk I/O error".into());
+    for error in [
+        EngineError::Store(store),
+        EngineError::NotReady("/var/lib/penstock/store.sqlite: permission denied".into()),
+    ] {
+        let text = error.to_string();
+        let mut decision = decision();
+        let reply = Reply::problem(&error.into(), &mut decision);
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(!body.contains("sqlite"), "{body}");
+        assert_eq!(decision.error, Some(text));
+    }
+}
+
+#[test]
 fn a_refused_method_says_what_is_allowed() {
     let (head, body) = answer(Refused::Method { allow: "GET" }.into());
     assert_eq!((head.status.as_u16(), value(&head, "allow")), (405, "GET"));
