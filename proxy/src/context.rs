@@ -1,7 +1,7 @@
 //! What one request carries from its first line to its last.
 
 use crate::app::App;
-use crate::decision::{Decision, UpstreamUse, bounded_text, micros};
+use crate::decision::{Decision, UpstreamUse, bounded_text, masked_target, micros};
 use crate::identity::Client;
 use crate::telemetry::traceparent::Trace;
 use crate::upstream::{self, Member};
@@ -77,7 +77,8 @@ impl Context {
             decision.trace = continued;
         }
         decision.method = bounded_text(request.method.as_str().as_bytes());
-        decision.target = bounded_text(request.raw_path());
+        // Whole only where it is known to be for us.
+        decision.target = masked_target(request.raw_path());
         decision.host = request
             .headers
             .get(http::header::HOST)

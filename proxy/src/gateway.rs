@@ -6,9 +6,10 @@
 
 use crate::app::App;
 use crate::context::Context;
+use crate::decision::bounded_text;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
-use crate::route::{self, Route};
+use crate::route::{self, Endpoint, Route};
 use crate::upstream::{self, Attempt, Blame, Body};
 use async_trait::async_trait;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -56,6 +57,9 @@ impl Gateway {
         let query = query.to_vec();
         let (endpoint, route) = route::route(&session.req_header().method, path);
         ctx.decision.route = endpoint;
+        if endpoint != Endpoint::Upstream {
+            ctx.decision.target = bounded_text(session.req_header().raw_path());
+        }
         ctx.decision.stage("route", app.clock.now() - began);
         let route = match route {
             Ok(route) => route,
