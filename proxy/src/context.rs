@@ -72,7 +72,8 @@ impl Context {
             .map_or(decision.client.peer, SocketAddr::ip);
         decision.client = Client::identify(peer, &request.headers, &app.settings.trusted_proxies);
         // The trace begun in `new` stands unless the caller brought one.
-        let continued = Trace::from_headers(&request.headers, app.sample_ratio);
+        let trusted = decision.client.came_through_trusted_proxy(&app.settings.trusted_proxies);
+        let continued = Trace::from_headers(&request.headers, app.sample_ratio, trusted);
         if continued.parent.is_some() {
             decision.trace = continued;
         }
