@@ -5,6 +5,7 @@
 //! what it decided. Upgrades (WebSocket) take the same way and meet the same phases.
 
 use crate::app::App;
+use crate::body;
 use crate::context::Context;
 use crate::decision::bounded_text;
 use crate::respond::{self, Kind, Problem, Reply};
@@ -26,12 +27,6 @@ pub const KEEP_ALIVE_SECONDS: u64 = 75;
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 /// Silence after which an upgraded connection is closed.
 const UPGRADED_SILENCE: Duration = Duration::from_secs(3_600);
-/// The rest of an unwanted body that is read before the answer, and how long it may take.
-const SMALL_REST: usize = 64 << 10;
-const SMALL_REST_TIME: Duration = Duration::from_millis(500);
-/// How long, and for how many bytes, a refused request's body is read on.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 16 << 20;
 /// More header lines than this are refused.
 const MAX_HEADER_LINES: usize = 128;
 
@@ -113,46 +108,6 @@ fn hostless(request: &RequestHeader) -> Option<Problem> {
     })
 }
 
-fn announced_length(request: &RequestHeader) -> Option<usize> {
-    request.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// The client announced a body and waits to be asked for it (RFC 9110, 10.1.1).
-fn waits_for_continue(session: &Session) -> bool {
-    session.req_header().headers.contains_key(http::header::EXPECT)
-        && session.body_bytes_read() == 0
-}
-
-/// Reads what is left of a body nobody wanted, if it is small: the connection can be kept then.
-async fn read_small_rest(session: &mut Session) {
-    if session.is_http2() || session.is_body_done() {
-        return;
-    }
-    let announced = announced_length(session.req_header());
-    if announced.is_some_and(|length| length <= SMALL_REST) {
-        let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
-        let _ = tokio::time::timeout(SMALL_REST_TIME, rest).await;
-    }
-}
-
-/// Reads what is left of a refused request's body, within bounds: a connection that is closed on
-/// unread bytes is reset, and the client may never see why.
-async fn linger(session: &mut Session) {
-    if session.is_http2() || session.is_body_done() {
-        return;
-    }
-    let drain = async {
-        let mut read = 0;
-        while let Ok(Some(part)) = session.read_request_body().await {
-            read += part.len();
-            if read > LINGER_BYTES {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(LINGER_TIME, drain).await;
-}
-
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
@@ -184,13 +139,13 @@ impl ProxyHttp for Gateway {
             return Ok(false);
         };
         let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
-        let unasked = waits_for_continue(session) && !session.is_body_done();
+        let unasked = body::waits_for_continue(session) && !session.is_body_done();
         if unasked {
             // Whether the client sends its body all the same cannot be known: what comes next may
             // be a body or a request (RFC 9110, 10.1.1).
             session.set_keepalive(None);
         } else {
-            read_small_rest(session).await;
+            body::read_small_rest(session).await;
         }
         let began = self.0.clock.now();
         let written = respond::write(session, reply, &mut ctx.decision).await;
@@ -200,7 +155,7 @@ impl ProxyHttp for Gateway {
             ctx.decision.error = Some(upstream::text_of(&error));
             session.set_keepalive(None);
         } else if !unasked {
-            linger(session).await;
+            body::linger(session).await;
         }
         Ok(true)
     }
@@ -220,14 +175,14 @@ impl ProxyHttp for Gateway {
                 "no upstream server is healthy",
             ));
         };
-        let body = if ctx.websocket {
+        let follows = if ctx.websocket {
             Body::WebSocket
         } else if session.is_body_done() && session.body_bytes_read() == 0 {
             Body::None
         } else {
-            Body::Upload(announced_length(session.req_header()))
+            Body::Upload(body::announced_length(session.req_header()))
         };
-        let peer = upstream::peer(&member, &ctx.policy.resilience.upstream, body);
+        let peer = upstream::peer(&member, &ctx.policy.resilience.upstream, follows);
         ctx.attempt(member, app.clock.now());
         Ok(Box::new(peer))
     }
@@ -302,7 +257,7 @@ impl ProxyHttp for Gateway {
             reused,
             answered: session.response_written().is_some(),
             body_sent: session.is_body_done(),
-            waits: waits_for_continue(session),
+            waits: body::waits_for_continue(session),
             websocket: ctx.websocket,
         };
         match upstream::blame(&error, attempt) {
