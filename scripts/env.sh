@@ -11,6 +11,7 @@ if [ -z "${CARGO_TARGET_DIR:-}" ] && [ -z "${CARGO_BUILD_BUILD_DIR:-}" ]; then
   cache=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/penstock/target
   if mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ]; then
     export CARGO_BUILD_BUILD_DIR=$cache
+    export RUSTC_WORKSPACE_WRAPPER=${RUSTC_WORKSPACE_WRAPPER:-$here/scripts/rustc}
   fi
 fi
 # shellcheck disable=SC2034  # used by the scripts that source this file

@@ -118,3 +118,23 @@ fn the_welcome_needs_no_curl_and_waits_for_no_port_that_is_not_known() {
     assert_eq!(bench.calls(), ["examples"]);
     answers.join().expect("it does not panic");
 }
+
+/// Cargo hands the tests the paths of the binaries in variables with a dash in their name.
+#[test]
+fn the_compilers_wrapper_passes_everything_on() {
+    let ran = Command::new(repository("scripts/rustc"))
+        .args(["sh", "-c", "printf '%s|' \"$@\"", "sh", "a b", "", "*"])
+        .output()
+        .expect("the scripts are executable");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert_eq!(said, "a b||*|");
+    let direct = Command::new(repository("scripts/rustc"))
+        .arg("env")
+        .env("CARGO_BIN_EXE_penstock-control", "here")
+        .output()
+        .expect("the scripts are executable");
+    let said = String::from_utf8_lossy(&direct.stdout);
+    assert!(said.contains("CARGO_BIN_EXE_penstock-control=here"), "{said}");
+    let failed = Command::new(repository("scripts/rustc")).arg("false").status();
+    assert_eq!(failed.expect("it runs").code(), Some(1));
+}
