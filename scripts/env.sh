@@ -11,6 +11,7 @@ if [ -z "${CARGO_TARGET_DIR:-}" ] && [ -z "${CARGO_BUILD_BUILD_DIR:-}" ]; then
   cache=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/penstock/target
   if mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ]; then
     export CARGO_BUILD_BUILD_DIR=$cache
+    export RUSTC_WORKSPACE_WRAPPER=${RUSTC_WORKSPACE_WRAPPER:-$here/scripts/rustc}
   fi
 fi
 # shellcheck disable=SC2034  # used by the scripts that source this file
@@ -42,7 +43,8 @@ source_and_data_of() {
   fi
   [ -d "$folder" ] || die "DATA=$folder: there is no such folder."
   folder=$(cd "$folder" && pwd)
-  compgen -G "$folder/products.*" >/dev/null ||
+  # From inside it: brackets in its own path are no pattern.
+  (cd "$folder" && compgen -G 'products.*' >/dev/null) ||
     die "DATA=$folder: no products file (products.csv, .csv.gz, .jsonl or .parquet) in it." \
       "Events alone are no catalogue: there would be nothing to search."
   # shellcheck disable=SC2034  # read by the scripts that source this file

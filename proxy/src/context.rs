@@ -1,10 +1,10 @@
 //! What one request carries from its first line to its last.
 
 use crate::app::App;
-use crate::decision::{Decision, UpstreamUse, bounded_text, micros};
+use crate::decision::{Decision, UpstreamUse, bounded_text, masked_target, micros};
 use crate::identity::Client;
 use crate::telemetry::traceparent::Trace;
-use crate::upstream::Member;
+use crate::upstream::{self, Member};
 use penstock_config::policy::Policy;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -27,6 +27,8 @@ pub struct Context {
     pub attempt_began: Option<Instant>,
     /// The connection is TLS.
     pub tls: bool,
+    /// It asks for a WebSocket.
+    pub websocket: bool,
     _in_flight: InFlight,
 }
 
@@ -55,6 +57,7 @@ impl Context {
             member: None,
             attempt_began: None,
             tls: false,
+            websocket: false,
             _in_flight: InFlight(app.metrics.in_flight.clone()),
         }
     }
@@ -69,12 +72,14 @@ impl Context {
             .map_or(decision.client.peer, SocketAddr::ip);
         decision.client = Client::identify(peer, &request.headers, &app.settings.trusted_proxies);
         // The trace begun in `new` stands unless the caller brought one.
-        let continued = Trace::from_headers(&request.headers, app.sample_ratio);
+        let trusted = decision.client.came_through_trusted_proxy(&app.settings.trusted_proxies);
+        let continued = Trace::from_headers(&request.headers, app.sample_ratio, trusted);
         if continued.parent.is_some() {
             decision.trace = continued;
         }
         decision.method = bounded_text(request.method.as_str().as_bytes());
-        decision.target = bounded_text(request.raw_path());
+        // Whole only where it is known to be for us.
+        decision.target = masked_target(request.raw_path());
         decision.host = request
             .headers
             .get(http::header::HOST)
@@ -88,6 +93,7 @@ impl Context {
             http::Version::HTTP_3 => "HTTP/3.0",
             _ => "HTTP/1.1",
         };
+        self.websocket = upstream::is_websocket(request);
         self.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     }
 
@@ -129,7 +135,7 @@ impl Context {
 
     /// Notes that an attempt failed; `blames` the server if its health is in doubt.
     pub fn upstream_failed(&mut self, app: &App, error: &Error, blames: bool) {
-        let why = error.to_string();
+        let why = upstream::text_of(error);
         if let Some(member) = &self.member {
             let outcome = match error.etype() {
                 ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {

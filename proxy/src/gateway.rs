@@ -5,11 +5,13 @@
 //! what it decided. Upgrades (WebSocket) take the same way and meet the same phases.
 
 use crate::app::App;
+use crate::body;
 use crate::context::Context;
+use crate::decision::bounded_text;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
-use crate::route::{self, Route};
-use crate::upstream;
+use crate::route::{self, Endpoint, Route};
+use crate::upstream::{self, Attempt, Blame, Body};
 use async_trait::async_trait;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
@@ -25,12 +27,6 @@ pub const KEEP_ALIVE_SECONDS: u64 = 75;
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 /// Silence after which an upgraded connection is closed.
 const UPGRADED_SILENCE: Duration = Duration::from_secs(3_600);
-/// The rest of an unwanted body that is read before the answer, and how long it may take.
-const SMALL_REST: usize = 64 << 10;
-const SMALL_REST_TIME: Duration = Duration::from_millis(500);
-/// How long, and for how many bytes, a refused request's body is read on.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 16 << 20;
 /// More header lines than this are refused.
 const MAX_HEADER_LINES: usize = 128;
 
@@ -56,6 +52,9 @@ impl Gateway {
         let query = query.to_vec();
         let (endpoint, route) = route::route(&session.req_header().method, path);
         ctx.decision.route = endpoint;
+        if endpoint != Endpoint::Upstream {
+            ctx.decision.target = bounded_text(session.req_header().raw_path());
+        }
         ctx.decision.stage("route", app.clock.now() - began);
         let route = match route {
             Ok(route) => route,
@@ -109,41 +108,6 @@ fn hostless(request: &RequestHeader) -> Option<Problem> {
     })
 }
 
-/// Reads what is left of a body nobody wanted, if it is small: the connection can be kept then.
-async fn read_small_rest(session: &mut Session) {
-    if session.is_http2() || session.is_body_done() {
-        return;
-    }
-    let headers = &session.req_header().headers;
-    let announced = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    // A client that waits to be asked for its body shall not be asked.
-    let small = announced.is_some_and(|length| length <= SMALL_REST);
-    if small && !headers.contains_key(http::header::EXPECT) {
-        let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
-        let _ = tokio::time::timeout(SMALL_REST_TIME, rest).await;
-    }
-}
-
-/// Reads what is left of a refused request's body, within bounds: a connection that is closed on
-/// unread bytes is reset, and the client may never see why.
-async fn linger(session: &mut Session) {
-    if session.is_http2() || session.is_body_done() {
-        return;
-    }
-    let drain = async {
-        let mut read = 0;
-        while let Ok(Some(part)) = session.read_request_body().await {
-            read += part.len();
-            if read > LINGER_BYTES {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(LINGER_TIME, drain).await;
-}
-
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
@@ -156,8 +120,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         let app = &self.0;
         ctx.identify(app, session);
-        let upgrade = session.is_upgrade_req();
-        let patience = if upgrade { UPGRADED_SILENCE } else { CLIENT_PATIENCE };
+        let patience = if ctx.websocket { UPGRADED_SILENCE } else { CLIENT_PATIENCE };
         session.set_read_timeout(Some(patience));
         session.set_write_timeout(Some(CLIENT_PATIENCE));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
@@ -176,16 +139,23 @@ impl ProxyHttp for Gateway {
             return Ok(false);
         };
         let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
-        read_small_rest(session).await;
+        let unasked = body::waits_for_continue(session) && !session.is_body_done();
+        if unasked {
+            // Whether the client sends its body all the same cannot be known: what comes next may
+            // be a body or a request (RFC 9110, 10.1.1).
+            session.set_keepalive(None);
+        } else {
+            body::read_small_rest(session).await;
+        }
         let began = self.0.clock.now();
         let written = respond::write(session, reply, &mut ctx.decision).await;
         ctx.decision.stage("respond", self.0.clock.now() - began);
         if let Err(error) = written {
             // The client is gone; there is nobody to tell.
-            ctx.decision.error = Some(error.to_string());
+            ctx.decision.error = Some(upstream::text_of(&error));
             session.set_keepalive(None);
-        } else {
-            linger(session).await;
+        } else if !unasked {
+            body::linger(session).await;
         }
         Ok(true)
     }
@@ -205,8 +175,14 @@ impl ProxyHttp for Gateway {
                 "no upstream server is healthy",
             ));
         };
-        let peer =
-            upstream::peer(&member, &ctx.policy.resilience.upstream, session.is_upgrade_req());
+        let follows = if ctx.websocket {
+            Body::WebSocket
+        } else if session.is_body_done() && session.body_bytes_read() == 0 {
+            Body::None
+        } else {
+            Body::Upload(body::announced_length(session.req_header()))
+        };
+        let peer = upstream::peer(&member, &ctx.policy.resilience.upstream, follows);
         ctx.attempt(member, app.clock.now());
         Ok(Box::new(peer))
     }
@@ -235,19 +211,22 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::to_upstream(request, &ctx.decision, &self.0.settings.trusted_proxies, ctx.tls)
+        let trusted = &self.0.settings.trusted_proxies;
+        upstream::to_upstream(request, &ctx.decision, trusted, ctx.tls, ctx.websocket)
     }
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        if !response.status.is_informational()
-            || response.status == http::StatusCode::SWITCHING_PROTOCOLS
-        {
+        let switched = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
+        if switched || !response.status.is_informational() {
             ctx.upstream_answered(&self.0);
+            if ctx.websocket && !switched {
+                session.set_read_timeout(Some(CLIENT_PATIENCE));
+            }
         }
         upstream::to_client(response, &ctx.decision)
     }
@@ -274,15 +253,28 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         let theirs = *error.esource() == ErrorSource::Upstream;
-        if theirs {
-            // A kept connection that the server closed meanwhile says nothing about its health.
-            ctx.upstream_failed(&self.0, &error, !reused);
+        let attempt = Attempt {
+            reused,
+            answered: session.response_written().is_some(),
+            body_sent: session.is_body_done(),
+            waits: body::waits_for_continue(session),
+            websocket: ctx.websocket,
+        };
+        match upstream::blame(&error, attempt) {
+            Blame::Client if theirs => {
+                ctx.decision.error.get_or_insert_with(|| upstream::text_of(&error));
+                let mut error = error.into_down();
+                error.set_retry(false);
+                return error;
+            }
+            Blame::Client => {}
+            blame => ctx.upstream_failed(&self.0, &error, blame == Blame::Server),
         }
         let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
         let untouched = session.response_written().is_none();
         let repeatable = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
-            && !session.is_upgrade_req();
+            && !ctx.websocket;
         error.set_retry(theirs && !timed_out && untouched && repeatable && ctx.may_retry());
         error
     }
@@ -293,7 +285,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         ctx: &mut Context,
     ) -> FailToProxy {
-        ctx.decision.error.get_or_insert_with(|| error.to_string());
+        ctx.decision.error.get_or_insert_with(|| upstream::text_of(error));
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let Some(problem) = upstream::problem_of(error) else {
             return gone;
@@ -307,7 +299,7 @@ impl ProxyHttp for Gateway {
         session.set_keepalive(None);
         let reply = Reply::problem(&problem, &mut ctx.decision);
         if let Err(error) = respond::write(session, reply, &mut ctx.decision).await {
-            ctx.decision.error = Some(error.to_string());
+            ctx.decision.error = Some(upstream::text_of(&error));
         }
         FailToProxy { error_code: problem.kind.status(), can_reuse_downstream: false }
     }
@@ -330,7 +322,7 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         let app = &self.0;
         if let Some(error) = error {
-            ctx.decision.error.get_or_insert_with(|| error.to_string());
+            ctx.decision.error.get_or_insert_with(|| upstream::text_of(error));
         }
         ctx.finish(session, app.clock.now());
         app.metrics.record(&ctx.decision);

@@ -5,6 +5,7 @@
 //! was decided on it is in its [`decision`] record.
 
 pub mod app;
+pub mod body;
 pub mod context;
 pub mod decision;
 pub mod drain;

@@ -33,6 +33,9 @@ enum Command {
     Check {
         /// Files and policy folders; none: what `run` would start with here.
         paths: Vec<PathBuf>,
+        /// The settings `run` would be given; not read when paths are named.
+        #[arg(long, env = "PENSTOCK_CONFIG")]
+        config: Option<PathBuf>,
     },
 }
 
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
     run::one_thread_per_search();
     let done = match command {
         Command::Run { config, upgrade } => run::serve(config.as_deref(), upgrade),
-        Command::Check { paths } => return run::check(&paths),
+        Command::Check { paths, config } => return run::check(&paths, config.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

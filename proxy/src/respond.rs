@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use penstock_engine::serve::EngineError;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -109,6 +110,9 @@ pub struct Problem {
     pub kind: Kind,
     /// A sentence a person can act on.
     pub detail: String,
+    /// What broke, for the decision record: names paths and the like, which are nobody else's
+    /// business.
+    pub cause: Option<Box<str>>,
     /// When it is worth trying again.
     pub retry_after: Option<Duration>,
     /// The `Allow` header.
@@ -136,6 +140,7 @@ impl Problem {
         Self {
             kind,
             detail: detail.into(),
+            cause: None,
             retry_after: None,
             allow: None,
             parameter: None,
@@ -200,18 +205,24 @@ const RETRY_SOON: Duration = Duration::from_secs(5);
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
-        let detail = error.to_string();
+        let text = error.to_string();
         match error {
-            EngineError::BadAsk(_) => Self::new(Kind::BadParameter, detail),
-            EngineError::UnknownProduct(_) => Self::new(Kind::UnknownProduct, detail),
-            EngineError::NotReady(_) => Self::new(Kind::NotReady, detail).retry_after(RETRY_SOON),
+            EngineError::BadAsk(_) => Self::new(Kind::BadParameter, text),
+            EngineError::UnknownProduct(_) => Self::new(Kind::UnknownProduct, text),
+            EngineError::NotReady(_) => Self {
+                cause: Some(text.into()),
+                ..Self::new(Kind::NotReady, "there is nothing to answer from yet; try again soon")
+                    .retry_after(RETRY_SOON)
+            },
             EngineError::Overloaded { retry_after } => {
-                Self::new(Kind::Overloaded, detail).retry_after(retry_after)
+                Self::new(Kind::Overloaded, text).retry_after(retry_after)
             }
-            EngineError::Panicked => Self::new(Kind::Internal, detail),
-            EngineError::Store(_) => {
-                Self::new(Kind::StoreUnavailable, detail).retry_after(RETRY_SOON)
-            }
+            EngineError::Panicked => Self::new(Kind::Internal, text),
+            EngineError::Store(_) => Self {
+                cause: Some(text.into()),
+                ..Self::new(Kind::StoreUnavailable, "the store failed; try again soon")
+                    .retry_after(RETRY_SOON)
+            },
         }
     }
 }
@@ -263,6 +274,9 @@ impl Reply {
     /// The answer to a problem; noted in the decision.
     pub fn problem(problem: &Problem, decision: &mut Decision) -> Self {
         decision.problem = Some(problem.kind.slug());
+        if let Some(cause) = &problem.cause {
+            decision.error = Some(cause.to_string());
+        }
         let mut headers = Vec::new();
         if let Some(after) = problem.retry_after {
             // Whole seconds, rounded up: an early retry would be refused again.
@@ -310,12 +324,29 @@ fn decision_headers(decision: &Decision, head: &mut ResponseHeader) -> pingora::
     Ok(())
 }
 
+/// A client may take this long to read an answer of ours. Pingora bounds the body's pieces only: to
+/// write the header and to flush, it waits for ever.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Sends a reply; for HEAD, everything but the body.
 pub async fn write(
     session: &mut Session,
     reply: Reply,
     decision: &mut Decision,
 ) -> pingora::Result<()> {
+    in_time(READER_PATIENCE, send(session, reply, decision)).await
+}
+
+async fn in_time(
+    patience: Duration,
+    sending: impl Future<Output = pingora::Result<()>>,
+) -> pingora::Result<()> {
+    let late =
+        |_| Err(Error::explain(ErrorType::WriteTimedout, "the answer is not read").into_down());
+    tokio::time::timeout(patience, sending).await.unwrap_or_else(late)
+}
+
+async fn send(session: &mut Session, reply: Reply, decision: &mut Decision) -> pingora::Result<()> {
     decision.status = reply.status;
     let bodyless = session.req_header().method == http::Method::HEAD
         || reply.status == StatusCode::NO_CONTENT

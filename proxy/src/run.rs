@@ -78,16 +78,17 @@ pub fn serve(config: Option<&Path>, upgrade: bool) -> anyhow::Result<()> {
 }
 
 /// `penstock check`: what is wrong, and whether there is anything.
-pub fn check(paths: &[PathBuf]) -> ExitCode {
-    let report = if paths.is_empty() { check_own() } else { penstock_config::check::check(paths) };
+pub fn check(paths: &[PathBuf], config: Option<&Path>) -> ExitCode {
+    let report =
+        if paths.is_empty() { check_own(config) } else { penstock_config::check::check(paths) };
     println!("{report}");
     if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What `penstock run` would start with here: settings, environment and the policy folder.
-fn check_own() -> Report {
+fn check_own(config: Option<&Path>) -> Report {
     let own = Report { files: 1, ..Report::default() };
-    match load(None) {
+    match load(config) {
         Err(Problems(problems)) => Report { problems, ..own },
         // Made with the defaults at the first start.
         Ok(settings) if !settings.policy_dir.exists() => own,

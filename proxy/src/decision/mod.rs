@@ -91,7 +91,8 @@ pub struct Decision {
     pub client: Client,
     /// As sent, cut to a sane length.
     pub method: String,
-    /// Path and query as sent, cut to a sane length, what is not UTF-8 replaced.
+    /// Path and query as sent, cut to a sane length, what is not UTF-8 replaced. What is not for one
+    /// of our endpoints has its values masked.
     pub target: String,
     /// `Host` or `:authority`.
     pub host: String,
@@ -228,6 +229,25 @@ pub fn bounded_text(bytes: &[u8]) -> String {
         text.push('…');
     }
     text
+}
+
+/// A request target of the application as text: its path and the names of its parameters. Their
+/// values may be tokens, and are as secret as a cookie.
+pub fn masked_target(target: &[u8]) -> String {
+    let Some(at) = target.iter().position(|&byte| byte == b'?') else {
+        return bounded_text(target);
+    };
+    let mut masked = target[..at].to_vec();
+    let parameters = target[at + 1..].split(|&byte| byte == b'&' || byte == b';');
+    for (number, parameter) in parameters.enumerate() {
+        masked.push(if number == 0 { b'?' } else { b'&' });
+        let name = parameter.split(|&byte| byte == b'=').next().unwrap_or_default();
+        masked.extend_from_slice(name);
+        if name.len() < parameter.len() {
+            masked.extend_from_slice(b"=*");
+        }
+    }
+    bounded_text(&masked)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature

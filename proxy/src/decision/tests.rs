@@ -83,3 +83,17 @@ fn requests_of_one_trace_come_in_their_order() {
         ring.find(first.trace.trace_id).iter().map(|d| d.began_unix_micros).collect();
     assert_eq!(times, [first.began_unix_micros, second.began_unix_micros]);
 }
+
+#[test]
+fn values_of_the_applications_parameters_are_masked() {
+    let check = |target: &str, expected: &str| {
+        assert_eq!(masked_target(target.as_bytes()), expected, "{target}");
+    };
+    check("/cart", "/cart");
+    check("/reset?token=s3cret&user=7", "/reset?token=*&user=*");
+    check("/reset?token=a=b;c=d&flag&e=", "/reset?token=*&c=*&flag&e=*");
+    check("/?", "/?");
+    check("/?=s3cret?more=1", "/?=*");
+    check("http://shop.example/a?b=c", "http://shop.example/a?b=*");
+    check("*", "*");
+}

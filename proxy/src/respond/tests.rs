@@ -59,6 +59,22 @@ fn every_error_has_its_status() {
 }
 
 #[test]
+fn what_broke_inside_is_told_inside() {
+    let store = StoreError::Unavailable("/var/lib/penstock/store.sqlite: disk I/O error".into());
+    for error in [
+        EngineError::Store(store),
+        EngineError::NotReady("/var/lib/penstock/store.sqlite: permission denied".into()),
+    ] {
+        let text = error.to_string();
+        let mut decision = decision();
+        let reply = Reply::problem(&error.into(), &mut decision);
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(!body.contains("sqlite"), "{body}");
+        assert_eq!(decision.error, Some(text));
+    }
+}
+
+#[test]
 fn a_refused_method_says_what_is_allowed() {
     let (head, body) = answer(Refused::Method { allow: "GET" }.into());
     assert_eq!((head.status.as_u16(), value(&head, "allow")), (405, "GET"));
@@ -99,4 +115,11 @@ fn options_has_no_body() {
     let head = Reply::options("GET").header(&decision()).unwrap();
     assert_eq!((head.status.as_u16(), value(&head, "allow")), (204, "GET"));
     assert!(!head.headers.contains_key("content-length"));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_given_up() {
+    let stuck = in_time(Duration::from_millis(10), std::future::pending()).await.unwrap_err();
+    assert_eq!((stuck.esource().as_str(), stuck.etype().as_str()), ("Downstream", "WriteTimedout"));
+    assert!(in_time(Duration::from_secs(10), async { Ok(()) }).await.is_ok());
 }

@@ -6,6 +6,7 @@
 mod schema;
 
 use crate::app::App;
+use crate::body::announced_length;
 use crate::respond::{Kind, Problem, Reply};
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -66,14 +67,13 @@ async fn read_body(session: &mut Session, max_bytes: usize) -> Result<Bytes, Pro
             format!("the body may have {max_bytes} bytes; send the events in smaller batches"),
         )
     };
-    let headers = &session.req_header().headers;
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let announced = announced_length(session.req_header());
     if announced.is_some_and(|length| length > max_bytes) {
         return Err(too_large());
     }
-    let waits = headers
+    let waits = session
+        .req_header()
+        .headers
         .get(header::EXPECT)
         .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let lost = |_| Problem::new(Kind::BadBody, "the body of the request did not arrive whole");

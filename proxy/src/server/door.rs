@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use std::sync::Arc;
@@ -25,7 +24,8 @@ tokio::task_local! {
     static WAIT: Arc<Wait>;
 }
 
-/// No deadline: a request is being served, or the connection is HTTP/2, which has its own.
+/// No deadline: a request is being served, or the connection is HTTP/2 and had its first, from when
+/// on its idle timeout counts.
 const NONE: u64 = u64::MAX;
 
 /// By when the headers of the next request must be there, in milliseconds of the connection's life.
@@ -54,35 +54,32 @@ impl Wait {
 }
 
 /// A request's headers are complete. Called where the request's context is made; on HTTP/2, whose
-/// streams are tasks of their own, it does nothing.
+/// streams are tasks of their own, it does nothing: there the [`Front`] knows.
 pub fn request_has_begun() {
     let _ = WAIT.try_with(|wait| wait.over());
 }
 
 /// All connections to the public listeners.
 pub struct Door {
-    /// HTTP/1, and over TLS what ALPN says.
-    front: Arc<Front>,
-    /// Without TLS, for those who begin as HTTP/2 does.
-    h2c: Arc<Front>,
+    proxy: Arc<HttpProxy<Gateway>>,
     app: Arc<App>,
 }
 
 impl Door {
     /// Around the proxy.
     pub fn new(proxy: HttpProxy<Gateway>, app: Arc<App>) -> Self {
-        let proxy = Arc::new(proxy);
-        Self {
-            front: Arc::new(Front::new(proxy.clone(), false)),
-            h2c: Arc::new(Front::new(proxy, true)),
-            app,
-        }
+        Self { proxy: Arc::new(proxy), app }
     }
 
-    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn serve(
+        &self,
+        mut stream: Stream,
+        wait: Arc<Wait>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let tls = stream.get_ssl_digest().is_some();
-        let front =
-            if !tls && begins_like_http2(&mut stream).await? { &self.h2c } else { &self.front };
+        let h2c = !tls && begins_like_http2(&mut stream).await?;
+        let front = Arc::new(Front::new(self.proxy.clone(), wait, h2c));
         front.process_new(stream, shutdown).await
     }
 }
@@ -112,7 +109,7 @@ impl ServerApp for Door {
         let patience = app.settings.bounds.header_timeout;
         let wait = Arc::new(Wait { began: now, deadline: AtomicU64::new(0) });
         wait.until(now, patience);
-        let served = WAIT.scope(wait.clone(), self.serve(stream, shutdown));
+        let served = WAIT.scope(wait.clone(), self.serve(stream, wait.clone(), shutdown));
         tokio::pin!(served);
         loop {
             let left = wait.left(app.clock.now());
@@ -131,23 +128,23 @@ impl ServerApp for Door {
     }
 
     async fn cleanup(&self) {
-        // Both fronts share one proxy.
-        ServerApp::cleanup(self.front.as_ref()).await;
+        self.proxy.http_cleanup().await;
     }
 }
 
-/// The proxy, with a note of when it waits for a request.
+/// The proxy, for one connection, with a note of when it waits for a request.
 pub struct Front {
     proxy: Arc<HttpProxy<Gateway>>,
+    wait: Arc<Wait>,
     options: HttpServerOptions,
 }
 
 impl Front {
-    fn new(proxy: Arc<HttpProxy<Gateway>>, h2c: bool) -> Self {
+    fn new(proxy: Arc<HttpProxy<Gateway>>, wait: Arc<Wait>, h2c: bool) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = h2c;
         options.h2_idle_timeout = Some(Duration::from_secs(KEEP_ALIVE_SECONDS));
-        Self { proxy, options }
+        Self { proxy, wait, options }
     }
 }
 
@@ -158,20 +155,18 @@ impl HttpServerApp for Front {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        if session.is_http2() {
+            // A stream with complete headers. Until the first of them, preface and settings
+            // included, the connection's deadline holds: Pingora waits for those without any.
+            self.wait.over();
+        }
         let reused = self.proxy.process_new_http(session, shutdown).await;
         if reused.is_some() {
             // The idle time between requests and the headers of the next one share a deadline.
-            let _ = WAIT.try_with(|wait| {
-                wait.until(penstock_config::clock::now(), Duration::from_secs(KEEP_ALIVE_SECONDS));
-            });
+            let now = penstock_config::clock::now();
+            self.wait.until(now, Duration::from_secs(KEEP_ALIVE_SECONDS));
         }
         reused
-    }
-
-    /// Asked when a connection turned out to be HTTP/2: from here on its idle timeout counts.
-    fn h2_options(&self) -> Option<H2Options> {
-        request_has_begun();
-        Some(default_h2_options())
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -11,7 +11,7 @@ use pingora::services::Service as PingoraService;
 use pingora::services::listening::Service;
 use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +26,15 @@ pub struct Bound {
 }
 
 /// Open sockets by their address, until Pingora takes them.
-pub(super) type Sockets = Mutex<Vec<(String, TcpListener)>>;
+pub(super) type Sockets = Mutex<Vec<(String, Open)>>;
+
+/// An open socket.
+pub(super) enum Open {
+    /// Opened by this process.
+    Ours(TcpListener),
+    /// Taken over from the process before.
+    Inherited(RawFd),
+}
 
 /// Where a process listens: the content of the address file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +58,7 @@ pub fn bind(settings: &Bootstrap) -> anyhow::Result<Bound> {
             TcpListener::bind(wanted).with_context(|| format!("cannot listen on {wanted}"))?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        sockets.push((address.to_string(), socket));
+        sockets.push((address.to_string(), Open::Ours(socket)));
         anyhow::Ok(address)
     };
     let public = open(settings.listen.public)?;
@@ -60,33 +68,48 @@ pub fn bind(settings: &Bootstrap) -> anyhow::Result<Bound> {
     Ok(Bound { addresses, sockets: Mutex::new(sockets) })
 }
 
-/// The addresses of the process whose sockets an upgrade takes over: as configured, and where the
-/// configuration leaves the port open, as that process wrote them down.
+/// The addresses of the process whose sockets an upgrade takes over, as that process wrote them down.
+/// The configuration may leave ports open, but must not name others: what the old process does not
+/// listen on cannot be handed over, and what it does would be closed.
 pub fn inherit(settings: &Bootstrap) -> anyhow::Result<Bound> {
     let path = settings.data_dir.join(ADDRESS_FILE);
-    let written = || -> anyhow::Result<Addresses> {
-        let text = std::fs::read(&path).with_context(|| {
-            format!("{} (of the running process) cannot be read", path.display())
-        })?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+    let text = std::fs::read(&path)
+        .with_context(|| format!("{} (of the running process) cannot be read", path.display()))?;
+    let old: Addresses =
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let same = |what: &str, wanted: Option<SocketAddr>, old: Option<SocketAddr>| {
+        let fits = match (wanted, old) {
+            (Some(wanted), Some(old)) => {
+                wanted == old || (wanted.port() == 0 && wanted.ip() == old.ip())
+            }
+            (wanted, old) => wanted.is_none() && old.is_none(),
+        };
+        let name = |address: Option<SocketAddr>| {
+            address.map_or("none".to_owned(), |address| address.to_string())
+        };
+        anyhow::ensure!(
+            fits,
+            "an upgrade keeps its addresses: the {what} listener is {} in the settings and {} in \
+             the running process; to change it, stop that process and start this one without --upgrade",
+            name(wanted),
+            name(old)
+        );
+        Ok(())
     };
-    let open = |wanted: SocketAddr, of: fn(Addresses) -> Option<SocketAddr>| {
-        if wanted.port() != 0 {
-            return anyhow::Ok(wanted);
-        }
-        of(written()?)
-            .with_context(|| format!("{} does not name the port for {wanted}", path.display()))
-    };
-    let addresses = Addresses {
-        pid: std::process::id(),
-        public: open(settings.listen.public, |a| Some(a.public))?,
-        tls: settings.tls.as_ref().map(|tls| open(tls.listen, |a| a.tls)).transpose()?,
-        ops: open(settings.listen.ops, |a| Some(a.ops))?,
-    };
+    let listen = &settings.listen;
+    same("public", Some(listen.public), Some(old.public))?;
+    same("TLS", settings.tls.as_ref().map(|tls| tls.listen), old.tls)?;
+    same("operations", Some(listen.ops), Some(old.ops))?;
+    let addresses = Addresses { pid: std::process::id(), ..old };
     Ok(Bound { addresses, sockets: Mutex::default() })
 }
 
 impl Addresses {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        [Some(self.public), self.tls, Some(self.ops)].into_iter().flatten()
+    }
+
     /// Writes them to `penstock.addr` in the data folder, whole or not at all.
     pub fn write_down(&self, data_dir: &Path) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec(self)?;
@@ -126,7 +149,11 @@ impl<A: ServerApp + Send + Sync + 'static> Listening<A> {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         for (address, socket) in std::mem::take(&mut *sockets) {
             if mine.contains(&address) {
-                table.lock().add(address, socket.into_raw_fd());
+                let fd = match socket {
+                    Open::Ours(socket) => socket.into_raw_fd(),
+                    Open::Inherited(fd) => fd,
+                };
+                table.lock().add(address, fd);
             } else {
                 sockets.push((address, socket));
             }
@@ -209,15 +236,19 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_finds_the_ports_that_were_left_open() {
+    fn an_upgrade_keeps_the_addresses_of_the_running_process() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_str().unwrap();
-        let env = [
-            ("PENSTOCK_LISTEN", "127.0.0.1:0"),
-            ("PENSTOCK_OPS_LISTEN", "127.0.0.1:7"),
-            ("PENSTOCK_DATA_DIR", data),
-        ];
-        let error = format!("{:#}", inherit(&settings(&env)).err().unwrap());
+        let inherited = |public: &str, ops: &str| {
+            let env = [
+                ("PENSTOCK_LISTEN", public),
+                ("PENSTOCK_OPS_LISTEN", ops),
+                ("PENSTOCK_DATA_DIR", data),
+            ];
+            let bound = inherit(&settings(&env));
+            bound.map(|bound| bound.addresses).map_err(|error| format!("{error:#}"))
+        };
+        let error = inherited("127.0.0.1:0", "127.0.0.1:0").unwrap_err();
         assert!(error.contains("penstock.addr"), "{error}");
         let old = Addresses {
             pid: 1,
@@ -226,11 +257,19 @@ mod tests {
             ops: "127.0.0.1:4712".parse().unwrap(),
         };
         old.write_down(folder.path()).unwrap();
-        let found = inherit(&settings(&env)).unwrap().addresses;
-        assert_eq!(found.public, old.public);
-        assert_eq!(found.ops.port(), 7, "what is configured stands");
+        let expected = Addresses { pid: std::process::id(), ..old.clone() };
+        assert_eq!(inherited("127.0.0.1:0", "127.0.0.1:0").unwrap(), expected);
+        assert_eq!(inherited("127.0.0.1:4711", "127.0.0.1:4712").unwrap(), expected);
+        for (public, ops) in [("127.0.0.1:4711", "127.0.0.1:7"), ("127.0.0.2:0", "127.0.0.1:0")] {
+            let error = inherited(public, ops).unwrap_err();
+            assert!(error.contains("keeps its addresses"), "{error}");
+        }
+        let with_tls = Addresses { tls: Some("127.0.0.1:4713".parse().unwrap()), ..old };
+        with_tls.write_down(folder.path()).unwrap();
+        let error = inherited("127.0.0.1:0", "127.0.0.1:0").unwrap_err();
+        assert!(error.contains("TLS listener is none") && error.contains("4713"), "{error}");
         std::fs::write(folder.path().join(ADDRESS_FILE), "{").unwrap();
-        let error = format!("{:#}", inherit(&settings(&env)).err().unwrap());
+        let error = inherited("127.0.0.1:0", "127.0.0.1:0").unwrap_err();
         assert!(error.contains("damaged"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! From settings to a running Pingora server: sockets, services, signals.
 
 pub mod door;
+mod handover;
 mod listen;
 mod shutdown;
 
@@ -13,8 +14,10 @@ use crate::upstream::Prober;
 use door::Door;
 use listen::{Listening, Until};
 use pingora::apps::http_app::HttpServer;
+use pingora::listeners::TcpSocketOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::prelude::Opt;
+use pingora::protocols::TcpKeepalive;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
@@ -22,6 +25,7 @@ use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Idle connections kept to all upstream servers together.
 const UPSTREAM_POOL: usize = 512;
@@ -34,38 +38,57 @@ const MAX_ATTEMPTS: usize = 6;
 pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     check_certificates()?;
     let conf = conf(&app)?;
-    let opt = Opt { upgrade, ..Opt::default() };
-    let mut server = Server::new_with_opt_and_conf(opt, conf);
-    if upgrade {
-        tracing::info!("waiting for the sockets of the running process: send it SIGQUIT");
-    }
-    server.bootstrap();
-
-    bound.addresses.write_down(&app.settings.data_dir)?;
-    let _ = app.listening.set(bound.addresses.clone());
-    let addresses = &bound.addresses;
-    tracing::info!(public = %addresses.public, operations = %addresses.ops, "listening");
+    let meeting_place = conf.upgrade_sock.clone();
+    let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
+    let Bound { addresses, mut sockets } = bound;
 
     let mut public = Service::new("public".to_owned(), front(&app, &server.configuration));
-    public.add_tcp(&bound.addresses.public.to_string());
+    public.add_tcp_with_settings(&addresses.public.to_string(), client_sockets());
     if let Some(tls) = &app.settings.tls {
-        let address = bound.addresses.tls.unwrap_or(tls.listen).to_string();
-        public.add_tls_with_settings(&address, None, tls_settings(&tls.cert, &tls.key)?);
+        let address = addresses.tls.unwrap_or(tls.listen).to_string();
+        let sockets = Some(client_sockets());
+        public.add_tls_with_settings(&address, sockets, tls_settings(&tls.cert, &tls.key)?);
     }
     let mut ops = Service::new("operations".to_owned(), HttpServer::new_app(Ops(app.clone())));
     ops.threads = Some(1);
-    ops.add_tcp(&bound.addresses.ops.to_string());
+    ops.add_tcp(&addresses.ops.to_string());
 
-    let sockets = Arc::new(bound.sockets);
+    // From here on nothing may fail: the running process leaves when it has given its sockets away.
+    if upgrade {
+        tracing::info!("waiting for the sockets of the running process: send it SIGQUIT");
+        sockets = handover::receive(&meeting_place, &addresses)?;
+    }
+    server.bootstrap();
+    if let Err(error) = addresses.write_down(&app.settings.data_dir) {
+        tracing::warn!("an upgrade will not find out where this process listens: {error:#}");
+    }
+    let _ = app.listening.set(addresses.clone());
+    tracing::info!(public = %addresses.public, operations = %addresses.ops, "listening");
+
+    let sockets = Arc::new(sockets);
     server.add_service(Listening::new(public, sockets.clone(), Until::Shutdown));
     server.add_service(Listening::new(ops, sockets, Until::Exit(app.drain.clone())));
     let mut prober = background_service("upstream health", Prober(app.clone()));
     prober.threads = Some(1);
     server.add_service(prober);
 
-    let signals = shutdown::Signals::new(app);
+    let signals = shutdown::Signals::new(app, meeting_place);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
+}
+
+/// What is sent must be acknowledged, and read, within half a minute: a client that does not read an
+/// answer on its way through, header and end included, must not hold its connection for ever.
+fn client_sockets() -> TcpSocketOptions {
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::from_secs(30),
+    });
+    options
 }
 
 fn front(app: &Arc<App>, conf: &Arc<ServerConf>) -> Door {

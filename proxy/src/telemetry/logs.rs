@@ -11,8 +11,10 @@ pub fn start(directives: &str) {
         .into_iter()
         .filter(|module| !directives.contains(module))
         .filter_map(|module| format!("{module}=off").parse().ok())
-        // Why the process ends: no sockets handed over, a service that cannot start.
-        .chain("pingora_core::server=error".parse().ok());
+        // Why the process ends: a service that cannot start.
+        .chain("pingora_core::server=error".parse().ok())
+        // It calls every second of waiting for an upgrade an error; we say how that ended.
+        .chain("pingora_core::server::transfer_fd=off".parse().ok());
     let mut filter = EnvFilter::builder().parse_lossy(directives);
     for directive in quiet {
         filter = filter.add_directive(directive);

@@ -9,6 +9,7 @@
 
 use crate::decision::Decision;
 use anyhow::{Context as _, bail};
+use penstock_config::clock;
 use prometheus::IntCounter;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -120,6 +121,24 @@ impl Endpoint {
     }
 }
 
+/// A batch: as soon as it is full, or after `patience` with what is there.
+fn gather(
+    first: Arc<Decision>,
+    waiting: &Receiver<Arc<Decision>>,
+    patience: Duration,
+) -> Vec<Arc<Decision>> {
+    let due = clock::now() + patience;
+    let mut batch = vec![first];
+    while batch.len() < BATCH {
+        let left = due.saturating_duration_since(clock::now());
+        match waiting.recv_timeout(left) {
+            Ok(next) => batch.push(next),
+            Err(_) => break,
+        }
+    }
+    batch
+}
+
 fn send_batches(
     waiting: &Receiver<Arc<Decision>>,
     endpoint: &Endpoint,
@@ -128,9 +147,7 @@ fn send_batches(
 ) {
     let mut reachable = true;
     while let Ok(first) = waiting.recv() {
-        std::thread::sleep(GATHER);
-        let batch: Vec<_> =
-            std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
+        let batch = gather(first, waiting, GATHER);
         let body = serde_json::to_vec(&document(&batch, service)).unwrap_or_default();
         let sent = endpoint.post(&body);
         if let Err(error) = &sent {
@@ -158,6 +175,14 @@ fn document(batch: &[Arc<Decision>], service: &str) -> Value {
     }]})
 }
 
+/// A method as spans name it: a client's own inventions would be as many names.
+fn method_of(decision: &Decision) -> &str {
+    const KNOWN: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    let method = decision.method.as_str();
+    if KNOWN.contains(&method) { method } else { "_OTHER" }
+}
+
 /// A server span. The names of attributes are OpenTelemetry's semantic conventions where it has
 /// any.
 fn span(decision: &Decision) -> Value {
@@ -166,7 +191,7 @@ fn span(decision: &Decision) -> Value {
     let start = decision.began_unix_micros * 1_000;
     let end = start + i64::try_from(decision.duration_micros * 1_000).unwrap_or(0);
     let mut attributes = vec![
-        text("http.request.method", &decision.method),
+        text("http.request.method", method_of(decision)),
         text("http.route", decision.route.name()),
         number("http.response.status_code", u64::from(decision.status)),
         text("client.address", &decision.client.address.to_string()),
@@ -185,7 +210,7 @@ fn span(decision: &Decision) -> Value {
     let mut span = json!({
         "traceId": decision.trace.trace_id,
         "spanId": decision.trace.span_id,
-        "name": format!("{} {}", decision.method, decision.route.name()),
+        "name": format!("{} {}", method_of(decision), decision.route.name()),
         "kind": SERVER,
         "startTimeUnixNano": start.to_string(),
         "endTimeUnixNano": end.to_string(),
@@ -244,6 +269,32 @@ mod tests {
         let attributes = span["attributes"].as_array().unwrap();
         assert!(attributes.contains(&number("penstock.stage.engine_us", 42)));
         assert!(span.get("parentSpanId").is_none());
+    }
+
+    #[test]
+    fn methods_nobody_knows_have_one_name() {
+        let mut record = decision();
+        record.method = "BREW".into();
+        let span = span(&record);
+        assert_eq!(span["name"], "_OTHER search");
+        let attributes = span["attributes"].as_array().unwrap();
+        assert!(attributes.contains(&text("http.request.method", "_OTHER")));
+    }
+
+    #[test]
+    fn a_batch_waits_until_it_is_full_or_due() {
+        let (queue, waiting) = sync_channel(QUEUE);
+        let record = Arc::new(decision());
+        for _ in 0..BATCH + 9 {
+            queue.try_send(record.clone()).unwrap();
+        }
+        // A patience no test has: what is full goes at once.
+        let full = gather(record.clone(), &waiting, Duration::from_secs(3_600));
+        assert_eq!(full.len(), BATCH);
+        let rest = gather(record.clone(), &waiting, Duration::from_millis(20));
+        assert_eq!(rest.len(), 11);
+        drop(queue);
+        assert_eq!(gather(record, &waiting, Duration::from_secs(3_600)).len(), 1);
     }
 
     /// A collector that takes one request and answers with `status`: the request.

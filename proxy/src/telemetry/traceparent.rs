@@ -104,8 +104,10 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Continues the caller's trace, or begins one, sampled at `ratio` (0 to 1).
-    pub fn from_headers(headers: &HeaderMap, ratio: f64) -> Self {
+    /// Continues the caller's trace, or begins one, sampled at `ratio` (0 to 1). Whether a trace is
+    /// sampled is for those to say whom we trust: a flag in every request of a flood would cost as
+    /// much as the flood.
+    pub fn from_headers(headers: &HeaderMap, ratio: f64, trusted: bool) -> Self {
         let mut lines = headers.get_all("traceparent").iter();
         let caller = match (lines.next(), lines.next()) {
             (Some(only), None) => parse(only.as_bytes()),
@@ -113,7 +115,8 @@ impl Trace {
             _ => None,
         };
         match caller {
-            Some((trace_id, parent, sampled)) => {
+            Some((trace_id, parent, flag)) => {
+                let sampled = if trusted { flag } else { trace_id.fraction() < ratio };
                 Self { trace_id, span_id: SpanId::random(), parent: Some(parent), sampled }
             }
             None => Self::begin(ratio),
@@ -175,7 +178,7 @@ mod tests {
     #[test]
     fn continues_a_good_parent_and_drops_a_bad_one() {
         let check = |values: &[&str], continued: Option<bool>| {
-            let trace = Trace::from_headers(&headers(values), 0.0);
+            let trace = Trace::from_headers(&headers(values), 0.0, true);
             let seen = trace.parent.map(|parent| {
                 assert_eq!(trace.trace_id.to_string(), TRACE);
                 assert_eq!(parent.to_string(), PARENT);
@@ -204,8 +207,25 @@ mod tests {
     }
 
     #[test]
+    fn only_a_trusted_caller_decides_what_is_sampled() {
+        let check = |flag: &str, ratio: f64, trusted: bool, expected: bool| {
+            let parent = format!("00-{TRACE}-{PARENT}-{flag}");
+            let trace = Trace::from_headers(&headers(&[&parent]), ratio, trusted);
+            assert_eq!(trace.parent.unwrap().to_string(), PARENT);
+            assert_eq!(trace.sampled, expected, "{flag} {ratio} {trusted}");
+        };
+        check("01", 0.0, true, true);
+        check("00", 1.0, true, false);
+        check("01", 0.0, false, false);
+        check("00", 1.0, false, true);
+        // The id's own fraction is 0.807: every proxy on the way decides the same.
+        check("01", 0.80, false, false);
+        check("00", 0.81, false, true);
+    }
+
+    #[test]
     fn our_span_is_the_next_parent() {
-        let trace = Trace::from_headers(&headers(&[&format!("00-{TRACE}-{PARENT}-01")]), 0.0);
+        let trace = Trace::from_headers(&headers(&[&format!("00-{TRACE}-{PARENT}-01")]), 0.0, true);
         assert_ne!(trace.span_id.to_string(), PARENT);
         assert_eq!(trace.traceparent(), format!("00-{TRACE}-{}-01", trace.span_id));
     }
@@ -221,10 +241,10 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics_and_never_lets_half_an_id_through(value in "[ -~]{0,80}") {
-            let trace = Trace::from_headers(&headers(&[&value]), 1.0);
+            let trace = Trace::from_headers(&headers(&[&value]), 1.0, true);
             prop_assert_eq!(trace.trace_id.to_string().len(), 32);
             prop_assert_ne!(trace.trace_id.to_string(), "0".repeat(32));
-            let again = Trace::from_headers(&headers(&[&trace.traceparent()]), 0.0);
+            let again = Trace::from_headers(&headers(&[&trace.traceparent()]), 0.0, true);
             prop_assert_eq!(again.trace_id, trace.trace_id);
             prop_assert_eq!(again.parent, Some(trace.span_id));
         }

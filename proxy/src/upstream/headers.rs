@@ -14,6 +14,26 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_HOST: &str = "x-forwarded-host";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
+/// Asks for a WebSocket (RFC 6455, 4.2.1). Pingora takes any `Upgrade` for one; what is none must
+/// not get a WebSocket's patience, nor HTTP/1 to a server that speaks HTTP/2.
+pub fn is_websocket(request: &RequestHeader) -> bool {
+    let names = |header: HeaderName, token: &[u8]| {
+        let lines = request.headers.get_all(header).iter();
+        lines
+            .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+            .any(|named| named.trim_ascii().eq_ignore_ascii_case(token))
+    };
+    let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
+    let only_websocket = upgrades
+        .next()
+        .is_some_and(|upgrade| upgrade.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"))
+        && upgrades.next().is_none();
+    request.version == http::Version::HTTP_11
+        && request.method == http::Method::GET
+        && only_websocket
+        && names(header::CONNECTION, b"upgrade")
+}
+
 /// Tells the application who asked, in the headers it may believe: what an untrusted client wrote
 /// there itself is gone. `Host` stays the client's.
 pub fn to_upstream(
@@ -21,9 +41,18 @@ pub fn to_upstream(
     decision: &Decision,
     trusted: &[IpNet],
     tls: bool,
+    websocket: bool,
 ) -> pingora::Result<()> {
+    if !websocket && request.remove_header(&header::UPGRADE).is_some() {
+        // Pingora has put `upgrade` there, and nothing else is ever in it.
+        request.remove_header(&header::CONNECTION);
+    }
+    join_cookies(request)?;
     let client: &Client = &decision.client;
     let peer = client.peer.to_string();
+    for disguised in disguised_forwarding(request) {
+        request.remove_header(&disguised);
+    }
     if client.came_through_trusted_proxy(trusted) {
         let route = request
             .headers
@@ -53,6 +82,29 @@ pub fn to_upstream(
         request.remove_header("tracestate");
     }
     request.insert_header("traceparent", decision.trace.traceparent())
+}
+
+/// Forwarding headers spelt with underscores. Applications behind CGI, WSGI or Rack read
+/// `X_Forwarded_For` and `X-Forwarded-For` as one, and no honest proxy writes the former.
+fn disguised_forwarding(request: &RequestHeader) -> Vec<HeaderName> {
+    let disguised = |name: &&HeaderName| {
+        let name = name.as_str();
+        let dashed = name.replace('_', "-");
+        name.contains('_') && (dashed.starts_with("x-forwarded-") || dashed == "x-real-ip")
+    };
+    request.headers.keys().filter(disguised).cloned().collect()
+}
+
+/// HTTP/2 clients may send each cookie in a line of its own; HTTP/1 has one line for all of them
+/// (RFC 9113, 8.2.3), and applications read the first.
+fn join_cookies(request: &mut RequestHeader) -> pingora::Result<()> {
+    let crumbs = request.headers.get_all(header::COOKIE).iter();
+    let crumbs: Vec<&[u8]> = crumbs.map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return Ok(());
+    }
+    let joined = crumbs.join(&b"; "[..]);
+    set(request, "cookie", &joined)
 }
 
 fn set(request: &mut RequestHeader, name: &'static str, value: &[u8]) -> pingora::Result<()> {
@@ -113,7 +165,8 @@ mod tests {
         }
         let mut decision = decision();
         decision.client.peer = peer.parse().unwrap();
-        to_upstream(&mut request, &decision, &["10.0.0.0/8".parse().unwrap()], false).unwrap();
+        to_upstream(&mut request, &decision, &["10.0.0.0/8".parse().unwrap()], false, false)
+            .unwrap();
         let mut seen: Vec<_> = request
             .headers
             .iter()
@@ -139,6 +192,12 @@ mod tests {
             ]
         };
         check(&[], "1.2.3.4", &plain("1.2.3.4"));
+        // Crumbs of HTTP/2.
+        check(
+            &[("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")],
+            "1.2.3.4",
+            &[&[("cookie", "a=1; b=2; c=3; d=4")][..], &plain("1.2.3.4")].concat(),
+        );
         // Forged by a client.
         check(
             &[
@@ -152,6 +211,17 @@ mod tests {
             "1.2.3.4",
             &plain("1.2.3.4"),
         );
+        // Forged with underscores, which nobody is trusted with.
+        let disguised = [
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded_proto", "https"),
+            ("x_forwarded_host", "evil.example"),
+            ("x_forwarded_prefix", "/evil"),
+            ("X_Real_IP", "6.6.6.6"),
+        ];
+        check(&disguised, "1.2.3.4", &plain("1.2.3.4"));
+        check(&disguised, "10.0.0.1", &plain("10.0.0.1"));
+        check(&[("x_own", "1")], "1.2.3.4", &[&plain("1.2.3.4")[..], &[("x_own", "1")]].concat());
         // Said by a proxy we trust.
         check(
             &[
@@ -169,11 +239,40 @@ mod tests {
     }
 
     #[test]
+    fn only_a_whole_handshake_is_a_websocket() {
+        let check = |method: &str, version, lines: &[(&'static str, &str)], expected: bool| {
+            let mut request = RequestHeader::build(method, b"/x", None).unwrap();
+            request.set_version(version);
+            for (name, value) in lines {
+                request.append_header(*name, *value).unwrap();
+            }
+            assert_eq!(is_websocket(&request), expected, "{method} {version:?} {lines:?}");
+        };
+        use http::Version;
+        let (connection, upgrade) = (("connection", "Upgrade"), ("upgrade", "websocket"));
+        check("GET", Version::HTTP_11, &[connection, upgrade], true);
+        check(
+            "GET",
+            Version::HTTP_11,
+            &[("connection", "keep-alive, UPGRADE"), ("upgrade", "WebSocket")],
+            true,
+        );
+        check("GET", Version::HTTP_11, &[("connection", "keep-alive"), connection, upgrade], true);
+        check("POST", Version::HTTP_11, &[connection, upgrade], false);
+        check("GET", Version::HTTP_2, &[connection, upgrade], false);
+        check("GET", Version::HTTP_10, &[connection, upgrade], false);
+        check("GET", Version::HTTP_11, &[upgrade], false);
+        check("GET", Version::HTTP_11, &[connection], false);
+        check("GET", Version::HTTP_11, &[connection, ("upgrade", "h2c")], false);
+        check("GET", Version::HTTP_11, &[connection, ("upgrade", "h2c"), upgrade], false);
+    }
+
+    #[test]
     fn the_trace_goes_on() {
         let mut request = RequestHeader::build("GET", b"/x", None).unwrap();
         request.append_header("traceparent", "nonsense").unwrap();
         let decision = decision();
-        to_upstream(&mut request, &decision, &[], false).unwrap();
+        to_upstream(&mut request, &decision, &[], false, false).unwrap();
         assert_eq!(request.headers["traceparent"], decision.trace.traceparent());
         assert_eq!(request.headers.get_all("traceparent").iter().count(), 1);
     }

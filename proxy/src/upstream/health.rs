@@ -3,22 +3,25 @@
 //! A server that is up is asked every interval; one that is down every second, so that it is used
 //! again soon after it came back. Names are looked up at every interval.
 
-use super::{Member, Pool, peer};
+use super::{Body, Member, Pool, Probe, peer, text_of};
 use crate::app::App;
 use async_trait::async_trait;
-use penstock_config::bootstrap::{HealthCheck, Server};
+use penstock_config::bootstrap::{Scheme, Server};
 use penstock_config::policy::UpstreamPolicy;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use pingora::{Error, ErrorType};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two questions to a server that is down.
 const DOWN_INTERVAL: Duration = Duration::from_secs(1);
+/// A name must be looked up in this time.
+const LOOK_UP: Duration = Duration::from_secs(2);
+/// A probe gets no longer for its answer than this, whatever requests get.
+const PROBE_ANSWER: Duration = Duration::from_secs(5);
 
 /// The background service that asks.
 pub struct Prober(pub Arc<App>);
@@ -38,21 +41,16 @@ impl BackgroundService for Prober {
             let everyone = now >= due;
             if everyone {
                 due = now + check.interval;
-                look_up(&app.upstream).await;
+                look_up(&app.upstream);
             }
             let policy = app.policies.current().resilience.upstream;
-            let probes: Vec<_> = app
-                .upstream
-                .members()
-                .iter()
-                .filter(|member| everyone || !member.is_healthy())
-                .map(|member| {
-                    tokio::spawn(ask(connector.clone(), member.clone(), check.clone(), policy))
-                })
-                .collect();
-            for probe in probes {
-                // A probe that panicked says nothing about the server.
-                let _ = probe.await;
+            // Nobody waits for the slowest: a member that is still being asked is left out.
+            for member in app.upstream.members().iter() {
+                if (everyone || !member.is_healthy())
+                    && let Some(probe) = member.probe()
+                {
+                    tokio::spawn(ask(connector.clone(), probe, check.path.clone(), policy));
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(check.interval.min(DOWN_INTERVAL)) => {}
@@ -62,26 +60,32 @@ impl BackgroundService for Prober {
     }
 }
 
-async fn look_up(pool: &Pool) {
-    let names: Vec<Arc<Server>> = pool.names().cloned().collect();
-    for server in names {
-        match tokio::net::lookup_host((server.host.as_str(), server.port)).await {
-            Ok(addresses) => pool.resolved(&server, &addresses.collect::<Vec<SocketAddr>>()),
-            Err(error) => {
-                tracing::warn!(%server, %error, "the upstream server's name cannot be looked up");
+fn look_up(pool: &Arc<Pool>) {
+    for server in pool.names() {
+        let (pool, server) = (pool.clone(), server.clone());
+        tokio::spawn(async move {
+            let found = tokio::net::lookup_host((server.host.as_str(), server.port));
+            match tokio::time::timeout(LOOK_UP, found).await {
+                Ok(Ok(addresses)) => pool.resolved(&server, &addresses.collect::<Vec<_>>()),
+                Ok(Err(error)) => {
+                    tracing::warn!(%server, %error, "the upstream server's name cannot be looked up");
+                }
+                Err(_) => {
+                    tracing::warn!(%server, "looking up the upstream server's name takes too long")
+                }
             }
-        }
+        });
     }
 }
 
 async fn ask(
     connector: Arc<Connector>,
-    member: Arc<Member>,
-    check: HealthCheck,
+    member: Probe,
+    path: Option<String>,
     policy: UpstreamPolicy,
 ) {
     let answered = async {
-        match &check.path {
+        match &path {
             Some(path) => get(&connector, &member, path, &policy).await,
             None => tokio::net::TcpStream::connect(member.address)
                 .await
@@ -89,11 +93,23 @@ async fn ask(
                 .map_err(|error| error.to_string()),
         }
     };
-    match tokio::time::timeout(policy.connect + check.interval, answered).await {
+    let patience = policy.connect + policy.read.min(PROBE_ANSWER);
+    match tokio::time::timeout(patience, answered).await {
         Ok(Ok(())) => member.succeeded(),
         Ok(Err(why)) => member.failed(&why),
         Err(_) => member.failed("the health check took too long"),
     }
+}
+
+/// `Host` of a server: without the port that goes without saying.
+fn host_of(server: &Server) -> String {
+    let usual = match server.scheme {
+        Scheme::Http | Scheme::H2c => 80,
+        Scheme::Https => 443,
+    };
+    let host = &server.host;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    if server.port == usual { host } else { format!("{host}:{}", server.port) }
 }
 
 async fn get(
@@ -103,10 +119,10 @@ async fn get(
     policy: &UpstreamPolicy,
 ) -> Result<(), String> {
     let asked = async {
-        let peer = peer(member, policy, false);
+        let peer = peer(member, policy, Body::None);
         let (mut session, _) = connector.get_http_session(&peer).await?;
         let mut request = RequestHeader::build("GET", path.as_bytes(), Some(3))?;
-        request.insert_header("Host", member.server.host.as_str())?;
+        request.insert_header("Host", host_of(&member.server))?;
         request.insert_header("User-Agent", "penstock-health-check")?;
         session.write_request_header(Box::new(request)).await?;
         session.finish_request_body().await?;
@@ -120,5 +136,23 @@ async fn get(
             Error::e_explain(ErrorType::HTTPStatus(status), format!("GET {path} answered {status}"))
         }
     };
-    asked.await.map_err(|error: Box<Error>| error.to_string())
+    asked.await.map_err(|error: Box<Error>| text_of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_the_port_unless_it_is_the_usual_one() {
+        let check = |scheme, host: &str, port, expected: &str| {
+            assert_eq!(host_of(&Server { scheme, host: host.into(), port }), expected);
+        };
+        check(Scheme::Http, "shop.example", 80, "shop.example");
+        check(Scheme::Http, "shop.example", 3000, "shop.example:3000");
+        check(Scheme::Http, "10.0.0.1", 443, "10.0.0.1:443");
+        check(Scheme::Https, "shop.example", 443, "shop.example");
+        check(Scheme::Https, "::1", 443, "[::1]");
+        check(Scheme::H2c, "::1", 3000, "[::1]:3000");
+    }
 }

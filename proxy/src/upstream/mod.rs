@@ -6,8 +6,8 @@ mod health;
 mod peer;
 mod pool;
 
-pub use fault::{problem_of, unavailable};
-pub use headers::{to_client, to_upstream};
+pub use fault::{Attempt, Blame, blame, problem_of, text_of, unavailable};
+pub use headers::{is_websocket, to_client, to_upstream};
 pub use health::Prober;
-pub use peer::peer;
-pub use pool::{Member, MemberStatus, Pool};
+pub use peer::{Body, peer};
+pub use pool::{Member, MemberStatus, Pool, Probe};

@@ -5,6 +5,7 @@ use penstock_config::bootstrap::Server;
 use prometheus::IntGaugeVec;
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +24,7 @@ pub struct Member {
     pub address: SocketAddr,
     down: AtomicBool,
     failures: AtomicU32,
+    probing: AtomicBool,
     last_error: Mutex<String>,
 }
 
@@ -47,6 +49,7 @@ impl Member {
             address,
             down: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            probing: AtomicBool::new(false),
             last_error: Mutex::new(String::new()),
         }
     }
@@ -78,6 +81,11 @@ impl Member {
         }
     }
 
+    /// The right to probe it, given back on drop; `None` while somebody has it.
+    pub fn probe(self: &Arc<Self>) -> Option<Probe> {
+        (!self.probing.swap(true, Ordering::Relaxed)).then(|| Probe(self.clone()))
+    }
+
     fn status(&self) -> MemberStatus {
         MemberStatus {
             server: self.name.to_string(),
@@ -85,6 +93,24 @@ impl Member {
             healthy: self.is_healthy(),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+}
+
+/// A probe under way. There is one per member, however long it takes.
+#[derive(Debug)]
+pub struct Probe(Arc<Member>);
+
+impl Deref for Probe {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.probing.store(false, Ordering::Relaxed);
     }
 }
 
@@ -144,22 +170,24 @@ impl Pool {
         else {
             return;
         };
-        let current = self.members.load();
-        let (mine, mut members): (Vec<_>, Vec<_>) =
-            current.iter().cloned().partition(|member| Arc::ptr_eq(&member.server, server));
         let mut addresses = addresses.to_vec();
         addresses.sort_unstable();
         addresses.dedup();
-        if mine.iter().map(|member| member.address).eq(addresses.iter().copied()) {
-            return;
-        }
-        members.extend(addresses.into_iter().map(|address| {
-            mine.iter()
-                .find(|member| member.address == address)
-                .cloned()
-                .unwrap_or_else(|| Arc::new(Member::new(server.clone(), name.clone(), address)))
-        }));
-        self.members.store(Arc::new(members));
+        // Names are looked up side by side.
+        self.members.rcu(|current| {
+            let (mine, mut members): (Vec<_>, Vec<_>) =
+                current.iter().cloned().partition(|member| Arc::ptr_eq(&member.server, server));
+            if mine.iter().map(|member| member.address).eq(addresses.iter().copied()) {
+                return current.clone();
+            }
+            members.extend(addresses.iter().map(|&address| {
+                mine.iter()
+                    .find(|member| member.address == address)
+                    .cloned()
+                    .unwrap_or_else(|| Arc::new(Member::new(server.clone(), name.clone(), address)))
+            }));
+            Arc::new(members)
+        });
     }
 
     /// The next one that is up, in turn; `not` only when it is the last one left.
@@ -231,6 +259,16 @@ mod tests {
         second.succeeded();
         assert_eq!(picks(&pool, None, 2), ["2.2.2.2", "3.3.3.3"]);
         assert_eq!(pool.status()[1].last_error, "");
+    }
+
+    #[test]
+    fn a_member_is_probed_once_at_a_time() {
+        let pool = pool(&["1.1.1.1"]);
+        let members = pool.members();
+        let probe = members[0].probe().unwrap();
+        assert!(members[0].probe().is_none());
+        drop(probe);
+        assert!(members[0].probe().is_some());
     }
 
     #[test]

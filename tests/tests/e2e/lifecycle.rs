@@ -31,6 +31,34 @@ async fn sigterm_lets_what_is_under_way_finish() {
     assert!(status.success(), "{status}\n{}", penstock.logs());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_can_be_cut_short() {
+    for second in ["TERM", "INT"] {
+        let upstream = Upstream::http1().await;
+        let mut penstock = Penstock::over(Shop::empty())
+            .upstream(&[upstream.address])
+            .env("PENSTOCK_DRAIN_SECONDS", 50)
+            .start()
+            .await;
+        let slow = tokio::spawn(penstock.request("GET", "/sleep/60000").send());
+        until("the slow request is under way", Duration::from_secs(10), async || {
+            (!upstream.requests().is_empty()).then_some(())
+        })
+        .await;
+        penstock.signal("TERM");
+        until("it drains", Duration::from_secs(10), async || {
+            (penstock.ops("/readyz").await.status == 503).then_some(())
+        })
+        .await;
+        let asked = penstock_config::clock::now();
+        penstock.signal(second);
+        let status = penstock.exit().await;
+        assert!(status.success(), "{status}");
+        assert!(asked.elapsed() < Duration::from_secs(10), "{second}: {:?}", asked.elapsed());
+        assert!(slow.await.unwrap().is_err(), "{second}");
+    }
+}
+
 #[tokio::test]
 async fn sigterm_without_work_ends_soon() {
     let mut penstock = Penstock::over(Shop::empty()).env("PENSTOCK_DRAIN_SECONDS", 2).start().await;
@@ -65,6 +93,9 @@ async fn the_binary_is_replaced_without_a_dropped_request() {
         meeting_place.exists().then_some(())
     })
     .await;
+    // Longer than Pingora waits by itself.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(new.is_running(), "{}", new.logs());
     old.signal("QUIT");
     let status = old.exit().await;
     assert!(status.success(), "{status}\n{}", old.logs());
@@ -74,6 +105,35 @@ async fn the_binary_is_replaced_without_a_dropped_request() {
     println!("{requests} requests over the change, none failed");
     assert!(new.is_running());
     new.items("/popular").await;
+}
+
+#[tokio::test]
+async fn sigquit_without_a_new_process_changes_nothing() {
+    let mut penstock = Penstock::over(Shop::empty()).start().await;
+    // Left behind by an upgrade that was killed.
+    let stale = penstock.shop.data().join("upgrade.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    penstock.signal("QUIT");
+    until("it says why", Duration::from_secs(20), async || {
+        penstock.logs().contains("no new process waits").then_some(())
+    })
+    .await;
+    assert!(penstock.is_running());
+    penstock.get("/health").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_upgrade_to_other_addresses_is_refused() {
+    let old = Penstock::over(Shop::empty()).start().await;
+    let mut new = old
+        .setup()
+        .env("PENSTOCK_LISTEN", penstock_tests::penstock::free_address())
+        .arg("--upgrade")
+        .spawn();
+    let status = new.exit().await;
+    assert!(!status.success());
+    assert!(new.logs().contains("keeps its addresses"), "{}", new.logs());
+    old.get("/health").await.expect(200);
 }
 
 #[tokio::test]
@@ -117,4 +177,17 @@ async fn all_problems_of_the_settings_are_listed_at_once() {
     }
     let missing = run_with("penstock", &["run", "--config", "no/such.toml"], &[]).refused();
     assert!(missing.text().contains("no/such.toml"), "{}", missing.text());
+}
+
+#[tokio::test]
+async fn check_reads_the_settings_that_run_would() {
+    let shop = Shop::empty();
+    let broken = shop.write("broken.toml", "workers = 0\n");
+    let data = text(shop.data());
+    let env = [("PENSTOCK_CONFIG", text(&broken)), ("PENSTOCK_DATA_DIR", data)];
+    let named = run_with("penstock", &["check"], &env).refused();
+    assert!(named.text().contains("workers"), "{}", named.text());
+    let given = run_with("penstock", &["check", "--config", text(&broken)], &env[1..]).refused();
+    assert!(given.text().contains("workers"), "{}", given.text());
+    let _ = run_with("penstock", &["check"], &env[1..]).ok();
 }

@@ -1,6 +1,6 @@
 //! The operations listener.
 
-use penstock_tests::{Penstock, Shop, until};
+use penstock_tests::{Penstock, Shop, Upstream, until};
 use std::time::Duration;
 
 /// Fails the test unless `text` is Prometheus' text format, line by line.
@@ -115,4 +115,22 @@ async fn every_request_leaves_one_line_of_json_in_the_access_log() {
         let text = line.to_string();
         assert!(text.contains(&status.to_string()) && text.contains(path), "{line:#}");
     }
+}
+
+#[tokio::test]
+async fn parameters_of_the_application_are_written_down_without_their_values() {
+    let upstream = Upstream::http1().await;
+    let penstock = Penstock::before(&[upstream.address]).await;
+    let ours = penstock.get("/popular?k=7").await.header("x-trace-id").to_owned();
+    let theirs = penstock.get("/reset?token=s3cret&next=1").await.header("x-trace-id").to_owned();
+    for (trace, target) in [(&ours, "/popular?k=7"), (&theirs, "/reset?token=*&next=*")] {
+        until(target, Duration::from_secs(5), async || {
+            penstock.logs().contains(trace.as_str()).then_some(())
+        })
+        .await;
+        let decision = penstock.ops(&format!("/decisions/{trace}")).await.expect(200).json();
+        assert_eq!(decision[0]["target"], target);
+    }
+    assert!(!penstock.logs().contains("s3cret"), "{}", penstock.logs());
+    assert_eq!(upstream.only_request().uri, "/reset?token=s3cret&next=1");
 }

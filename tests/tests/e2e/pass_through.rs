@@ -162,6 +162,16 @@ async fn clients_may_speak_http2() {
 }
 
 #[tokio::test]
+async fn cookies_of_http2_clients_arrive_in_one_line() {
+    let upstream = Upstream::http1().await;
+    let penstock = Penstock::before(&[upstream.address]).await;
+    let http = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let crumbs = http.get(penstock.url("/page")).header("cookie", "a=1").header("cookie", "b=2");
+    assert_eq!(crumbs.send().await.unwrap().status(), 200);
+    assert_eq!(upstream.only_request().all("cookie"), ["a=1; b=2"]);
+}
+
+#[tokio::test]
 async fn connections_to_the_application_are_kept() {
     let upstream = Upstream::http1().await;
     let penstock = Penstock::before(&[upstream.address]).await;

@@ -3,6 +3,7 @@
 
 use super::{read, repository, run_if_installed};
 use penstock_config::policy::{FileSet, Policy};
+use penstock_tests::binaries::run;
 use serde_yaml::Value;
 
 fn yaml(relative: &str) -> Value {
@@ -97,6 +98,13 @@ fn the_pod_has_what_it_mounts_and_probes_what_it_opens() {
     for probe in ["readinessProbe", "livenessProbe"] {
         assert!(ports.contains(&text(at(proxy, &format!("{probe}.httpGet.port")))));
     }
+    // Nothing stops before the rest of the cluster knows, and all of it fits into the grace period.
+    let grace = at(pod, "terminationGracePeriodSeconds").as_u64().expect("a number");
+    for container in at(pod, "containers").as_sequence().expect("a list") {
+        let sleep = at(container, "lifecycle.preStop.sleep.seconds").as_u64().expect("a number");
+        const DRAIN: u64 = 10;
+        assert!(sleep > 0 && sleep + DRAIN < grace, "{container:?}");
+    }
     // The policy in the example is one the proxy would take.
     let policy = text(&at(&documents[0], "data")["ranking.toml"]);
     let (_, warnings) = Policy::from_files(&FileSet::of([("ranking.toml", policy)]))
@@ -141,6 +149,25 @@ fn systemd_units_are_valid() {
             run_if_installed("systemd-analyze", &["verify", "--man=no", path])
         {
             assert!(valid && !said.contains(unit), "{said}");
+        }
+    }
+}
+
+/// Asked for help after its arguments, a program reads all of them and does nothing.
+#[test]
+fn the_programs_take_the_arguments_of_their_units() {
+    for unit in ["penstock.service", "penstock-import.service"] {
+        let content = read(&format!("deploy/systemd/{unit}"));
+        let lines = content.lines().filter(|line| line.starts_with("Exec"));
+        let commands: Vec<&str> = lines.filter_map(|line| Some(line.split_once('=')?.1)).collect();
+        assert!(commands.len() >= 2, "{unit}: {commands:?}");
+        for command in commands {
+            let mut words = command.split_whitespace();
+            let program = words.next().expect("a program");
+            let name = program.rsplit('/').next().expect("rsplit gives at least one");
+            let args: Vec<&str> = words.chain(["--help"]).collect();
+            let ran = run(name, &args);
+            assert_eq!(ran.code, Some(0), "{unit}: {command}: {}", ran.text());
         }
     }
 }

@@ -4,6 +4,7 @@
 mod checklist;
 mod dashboards;
 mod deploy;
+mod scripts;
 mod settings;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,9 @@ const OF_OURS: &[&str] = &[
     "PENSTOCK_BENCH_SECONDS",
 ];
 
+/// Read by the command line: where the settings are is no setting.
+const OF_THE_COMMAND_LINE: &[&str] = &["PENSTOCK_CONFIG"];
+
 /// Known to the programs only to be refused until the code behind them exists.
 const REFUSED: &[&str] = &["PENSTOCK_REDIS_URL", "PENSTOCK_DATABASE_URL"];
 
@@ -39,6 +42,7 @@ fn variables_in_scripts_and_deploy_files_are_real() {
     let documented = read("config/defaults/penstock.toml");
     let known: Vec<&str> = variables(&documented)
         .chain(OF_OURS.iter().copied())
+        .chain(OF_THE_COMMAND_LINE.iter().copied())
         .chain(REFUSED.iter().copied())
         .collect();
     let mut files = vec![repository("Makefile"), repository("README.md")];

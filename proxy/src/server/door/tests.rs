@@ -30,10 +30,14 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::with(b"")
+    }
+
+    fn with(settings: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_str().unwrap().to_owned();
         let env = move |name: &str| (name == "PENSTOCK_DATA_DIR").then(|| data.clone());
-        let settings = Bootstrap::parse("penstock.toml", b"", &env).unwrap();
+        let settings = Bootstrap::parse("penstock.toml", settings, &env).unwrap();
         let app = Arc::new(run::app(settings, &prometheus::Registry::new()).unwrap());
         let mut proxy = HttpProxy::new(Gateway(app.clone()), Arc::new(ServerConf::default()));
         proxy.handle_init_modules();
@@ -107,6 +111,31 @@ async fn http2_begins_with_its_preface() {
     assert_eq!(frame[3], SETTINGS);
 }
 
+/// Bytes of HTTP/2: the preface, empty settings, and a GET of `/` for `s`.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const GET: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x41, 1, b's'];
+
+#[tokio::test]
+async fn http2_has_to_come_to_a_request() {
+    let house = House::with(b"[bounds]\nheader_timeout_seconds = 1\n");
+    let closed_after = async |sent: &[&[u8]]| {
+        let mut client = house.connect().await;
+        client.write_all(&sent.concat()).await.unwrap();
+        let all = tokio::time::timeout(Duration::from_secs(3), async {
+            let mut seen = Vec::new();
+            client.read_to_end(&mut seen).await
+        });
+        all.await.is_ok()
+    };
+    assert!(closed_after(&[&PREFACE[..7]]).await, "half a preface");
+    assert!(closed_after(&[PREFACE, EMPTY_SETTINGS]).await, "no request");
+    assert!(closed_after(&[PREFACE, EMPTY_SETTINGS, &GET[..12]]).await, "half a request");
+    assert_eq!(house.app.metrics.slow_headers.get(), 3);
+    assert!(!closed_after(&[PREFACE, EMPTY_SETTINGS, GET]).await, "kept for the next request");
+    assert_eq!(house.app.metrics.slow_headers.get(), 3);
+}
+
 #[tokio::test]
 async fn refusals_keep_the_connection() {
     let house = House::new();
@@ -164,4 +193,20 @@ async fn a_decision_is_left_by_every_request() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].status, found[0].problem), (503, Some("not-ready")));
     assert_eq!(found[0].host, "s");
+}
+
+#[tokio::test]
+async fn a_body_that_was_not_asked_for_is_not_waited_for() {
+    let house = House::new();
+    let mut client = house.connect().await;
+    let request =
+        "POST /events HTTP/1.1\r\nHost: s\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    let began = penstock_config::clock::now();
+    let answer = talk(&mut client, request.as_bytes(), "}").await;
+    assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+    assert!(answer.contains("Connection: close\r\n"), "{answer}");
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
 }
