@@ -172,7 +172,7 @@ mod tests {
             let prefix = format!("{}/", root.path().display());
             assert_eq!(shown.replace(&prefix, ""), expected);
         };
-        check(&[&policy], "3 files checked: no problems, no warnings");
+        check(&[&policy], "4 files checked: no problems, no warnings");
         check(&[], "no files checked: no problems, no warnings");
         let broken = write(
             "policy/ranking.toml",

@@ -1,5 +1,6 @@
 //! What all requests share: the engine, the policy in force, the settings, the counters.
 
+use crate::admission::Admission;
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::engine::EngineSlot;
@@ -31,6 +32,8 @@ pub struct App {
     pub spans: Option<Spans>,
     /// The shop's application.
     pub upstream: Arc<Pool>,
+    /// Who may pass how often.
+    pub admission: Admission,
     /// Whether the process is on its way out.
     pub drain: Arc<Drain>,
     /// Share of new traces that are sampled, 0 to 1.

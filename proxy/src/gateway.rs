@@ -4,6 +4,7 @@
 //! Each phase takes what the one before it made from the context, adds one thing, and writes down
 //! what it decided. Upgrades (WebSocket) take the same way and meet the same phases.
 
+use crate::admission;
 use crate::app::App;
 use crate::body;
 use crate::context::Context;
@@ -34,6 +35,24 @@ const MAX_HEADER_LINES: usize = 128;
 pub struct Gateway(pub Arc<App>);
 
 impl Gateway {
+    /// Counts the request against its client's limits; the refusal, if there is one.
+    fn admit(&self, ctx: &mut Context, route: &Route) -> Option<Problem> {
+        let app = &self.0;
+        if matches!(route, Route::Options { .. }) {
+            return None;
+        }
+        let endpoint = ctx.decision.route;
+        let class = admission::class_of(endpoint)?;
+        let began = app.clock.now();
+        let address = ctx.decision.client.address;
+        let verdict = app.admission.judge(&ctx.policy.limits, class, address, began)?;
+        let refusal = verdict.refusal();
+        app.metrics.judged(endpoint, &verdict);
+        ctx.decision.verdicts.push(verdict);
+        ctx.decision.stage("admission", app.clock.now() - began);
+        refusal
+    }
+
     /// Our answer, or `None` for what goes to the application.
     async fn answer(
         &self,
@@ -60,6 +79,9 @@ impl Gateway {
             Ok(route) => route,
             Err(refused) => return Some(Err(refused.into())),
         };
+        if let Some(problem) = self.admit(ctx, &route) {
+            return Some(Err(problem));
+        }
         if route == Route::Upstream && app.upstream.is_configured() {
             // Said here and not where the peer is chosen: from here the connection stays open.
             return (!app.upstream.any_healthy()).then(|| Err(upstream::unavailable()));

@@ -4,6 +4,7 @@
 //! open. Pingora's own error path closes it, which turns a flood of refusals into a flood of
 //! handshakes.
 
+use crate::admission::Verdict;
 use crate::decision::Decision;
 use crate::params::BadParameter;
 use crate::route::Refused;
@@ -83,6 +84,8 @@ problems! {
     UnsupportedMediaType "unsupported-media-type" 415 Client "The body has the wrong type",
     /// Some events break the schema; none was stored.
     InvalidEvents "invalid-events" 400 Client "Some events are not valid; none was stored",
+    /// The client asks too often.
+    TooManyRequests "too-many-requests" 429 Client "Too many requests",
     /// The headers are larger than the bound.
     HeadersTooLarge "headers-too-large" 431 Client "The headers are too large",
     /// A bug. The handler panicked.
@@ -320,6 +323,14 @@ fn decision_headers(decision: &Decision, head: &mut ResponseHeader) -> pingora::
     head.insert_header("X-Cache", decision.cache.outcome.name())?;
     if let Some(mode) = decision.mode {
         head.insert_header("X-Penstock-Mode", mode.name())?;
+    }
+    limit_headers(decision, head)
+}
+
+/// What is left of the client's limit: on every response, refusals and the application's own, too.
+pub fn limit_headers(decision: &Decision, head: &mut ResponseHeader) -> pingora::Result<()> {
+    for (name, value) in decision.verdicts.iter().flat_map(Verdict::headers) {
+        head.insert_header(name, value)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Starting: from the command line to a server that answers.
 
+use crate::admission::Admission;
 use crate::app::App;
 use crate::decision::Ring;
 use crate::drain::Drain;
@@ -117,6 +118,7 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     Ok(App {
         policies: watch(&settings, &engine, clock.clone())?,
         started: clock.now(),
+        admission: Admission::new(clock.now()),
         clock,
         spans: Spans::from_env(&metrics)?,
         sample_ratio: spans::sample_ratio(),

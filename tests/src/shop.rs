@@ -27,7 +27,7 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// No catalogue in it; deadlines that nothing misses.
+    /// No catalogue in it; deadlines that nothing misses, no limits.
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("penstock-")
@@ -35,6 +35,7 @@ impl Shop {
             .expect("the folder for temporary files is writable");
         let shop = Self { folder };
         shop.write("policy/resilience.toml", PATIENT);
+        shop.write("policy/limits.toml", "enabled = false\n");
         shop
     }
 

@@ -23,6 +23,7 @@ pub const FILES: &[PolicyFile] = &[
     PolicyFile { name: "ranking.toml", default: include_str!("../../defaults/ranking.toml") },
     PolicyFile { name: "query.toml", default: include_str!("../../defaults/query.toml") },
     PolicyFile { name: "resilience.toml", default: include_str!("../../defaults/resilience.toml") },
+    PolicyFile { name: "limits.toml", default: include_str!("../../defaults/limits.toml") },
 ];
 
 pub(crate) fn known(name: &str) -> Option<&'static PolicyFile> {

@@ -8,6 +8,7 @@
 
 mod collect;
 mod files;
+mod limits;
 mod query;
 mod ranking;
 mod resilience;
@@ -15,6 +16,7 @@ mod resilience;
 mod tests;
 
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
+pub use limits::{Class, Limit, Limits};
 pub use query::{FieldBoosts, Keyword, Query, Semantic};
 pub use ranking::{EventWeights, Fusion, Ranking, Weights, category_key};
 pub use resilience::{Deadlines, Resilience, UpstreamPolicy};
@@ -33,6 +35,8 @@ pub struct Policy {
     pub query: Query,
     /// Deadlines, retries, queue bounds (`resilience.toml`).
     pub resilience: Resilience,
+    /// How often one client may ask (`limits.toml`).
+    pub limits: Limits,
 }
 
 impl Default for Policy {
@@ -62,6 +66,7 @@ impl Policy {
             ranking: reading.read("ranking.toml", ranking::read),
             query: reading.read("query.toml", query::read),
             resilience: reading.read("resilience.toml", resilience::read),
+            limits: reading.read("limits.toml", limits::read),
         };
         let warnings = reading.finish()?;
         Ok((policy, warnings))

@@ -22,6 +22,9 @@ fn the_default_files_are_valid_alone_and_say_everything() {
     assert_eq!(policy.ranking.fusion, Fusion::Max { semantic_weight: 0.4, tie_breaker: 0.0 });
     assert_eq!(policy.query.keyword.boosts.name, 3.0);
     assert_eq!(policy.resilience.deadlines.retrieve, Duration::from_millis(80));
+    let search = Limit { per_minute: 100, burst: 150, shadow: false };
+    assert_eq!(policy.limits.of_address(Class::Search), Some(&search));
+    assert_eq!(policy.limits.of_address(Class::Passthrough), None);
     assert_eq!(policy.version.len(), 12);
 
     for file in FILES {
@@ -31,6 +34,7 @@ fn the_default_files_are_valid_alone_and_say_everything() {
             "ranking.toml" => drop(document.read(None, ranking::read)),
             "query.toml" => drop(document.read(None, query::read)),
             "resilience.toml" => drop(document.read(None, resilience::read)),
+            "limits.toml" => drop(document.read(None, limits::read)),
             other => panic!("{other} is not read in this test"),
         }
         let found = document.into_findings();
@@ -270,7 +274,8 @@ fn defaults_never_replace_a_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let mine = dir.path().join("query.toml");
     std::fs::write(&mine, "max_chars = 9\n").expect("written");
-    assert_eq!(install_defaults(dir.path()).expect("written"), ["ranking.toml", "resilience.toml"]);
+    let others = ["ranking.toml", "resilience.toml", "limits.toml"];
+    assert_eq!(install_defaults(dir.path()).expect("written"), others);
     assert_eq!(std::fs::read_to_string(&mine).expect("read"), "max_chars = 9\n");
     assert!(install_defaults(dir.path()).expect("nothing to do").is_empty());
 }
@@ -318,4 +323,17 @@ proptest! {
             prop_assert!(policy.query.keyword.candidates >= 1);
         }
     }
+}
+
+#[test]
+fn limits_that_cannot_be_kept_are_refused() {
+    let refused = |text: &str, expected: &str| {
+        let problems = read("limits.toml", text).0.expect_err(text);
+        assert!(problems.iter().any(|p| p.contains(expected)), "{problems:?}");
+    };
+    refused("[address.search]\nper_minute = 0\n", "address.search.per_minute: must be at least 1");
+    refused("[address.search]\nburst = 100\n", "write 106 or more");
+    refused("[address.serch]\n", "did you mean \"search\"");
+    let (policy, _) = read("limits.toml", "enabled = false\n");
+    assert!(policy.unwrap().limits.address.iter().all(Option::is_none));
 }

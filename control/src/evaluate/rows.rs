@@ -83,7 +83,7 @@ impl<'m> Measure<'m> {
             let mut found = retriever.retrieve(&self.ask(&policy, text, allowed))?;
             // Ties as the engine breaks them: the order of the import file must not decide.
             found.sort_by(|a, b| {
-                b.score.total_cmp(&a.score).then_with(|| {
+                b.raw.total_cmp(&a.raw).then_with(|| {
                     let id = |candidate: &Candidate| self.shop.id(candidate.ordinal);
                     id(a).cmp(id(b))
                 })

@@ -115,8 +115,8 @@ pub struct VectorsInfo {
     pub calibration: Calibration,
 }
 
-/// What cosine similarities mean for this catalogue and this model: `score = (cosine − floor) /
-/// (ceiling − floor)`, cut to [0, 1].
+/// What cosine similarities mean for this catalogue and this model: a score that grows from 0 at the
+/// floor to 0.9 at the ceiling and from there to 1 at a cosine of 1, both in a straight line.
 ///
 /// Models differ in what they call similar: with one, unrelated products have cosine 0.6, with
 /// another related ones have 0.4. Measured when the index is built.
@@ -129,14 +129,20 @@ pub struct Calibration {
     pub ceiling: f32,
 }
 
+/// Score of a cosine at the ceiling.
+const AT_CEILING: f32 = 0.9;
+
 impl Calibration {
     /// Cosine is the score.
     pub const IDENTITY: Self = Self { floor: 0.0, ceiling: 1.0 };
 
     /// Cosine similarity as a score in [0, 1]; grows with `cosine`.
     pub fn score(&self, cosine: f32) -> f32 {
-        let width = (self.ceiling - self.floor).max(f32::EPSILON);
-        ((cosine - self.floor) / width).clamp(0.0, 1.0)
+        let share =
+            |from: f32, to: f32| ((cosine - from) / (to - from).max(f32::EPSILON)).clamp(0.0, 1.0);
+        // Not cut at the ceiling: the best of several good matches is still the best.
+        let at_ceiling = if self.ceiling < 1.0 { AT_CEILING } else { 1.0 };
+        at_ceiling * share(self.floor, self.ceiling) + (1.0 - at_ceiling) * share(self.ceiling, 1.0)
     }
 }
 

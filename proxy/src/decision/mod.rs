@@ -8,6 +8,7 @@ mod ring;
 
 pub use ring::Ring;
 
+use crate::admission::Verdict;
 use crate::identity::{Client, Via};
 use crate::route::Endpoint;
 use crate::telemetry::traceparent::Trace;
@@ -19,10 +20,6 @@ use std::time::Duration;
 
 /// Longest text of the client's that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 2_048;
-
-/// What an admission rule said about a request. No rule exists yet, so none can be made.
-#[derive(Debug, Clone, Serialize)]
-pub enum Verdict {}
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

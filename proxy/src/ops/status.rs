@@ -33,6 +33,7 @@ pub(super) fn refresh(app: &App) {
     metrics.policy_info.with_label_values(&[&policy.version]).set(1);
     metrics.policy_age.set(policy.age_seconds as f64);
     metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
+    metrics.limited_clients.set(app.admission.clients() as i64);
     let Ok(engine) = app.engine.get() else {
         metrics.engine_ready.set(0);
         return;

@@ -4,6 +4,7 @@
 //! configuration, statuses are numbers. Nothing a client writes becomes a label.
 
 use super::process::Process;
+use crate::admission::{Outcome, Verdict};
 use crate::decision::Decision;
 use crate::route::Endpoint;
 use prometheus::{
@@ -31,6 +32,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections closed because their headers did not come in time.
     pub slow_headers: IntCounter,
+    limit_hits: IntCounterVec,
+    shadow_hits: IntCounterVec,
+    /// Clients whose requests are counted.
+    pub limited_clients: IntGauge,
     /// Handlers that panicked.
     pub panics: IntCounter,
     /// Access log lines that found the queue full.
@@ -98,6 +103,18 @@ impl Metrics {
                 "penstock_slow_headers_total",
                 "Connections closed because a request's headers did not come in time",
             )?,
+            limit_hits: r.counters(
+                "rate_limit_hits_total",
+                "Requests refused because their client asked too often",
+                &["endpoint", "type"],
+            )?,
+            shadow_hits: r.counters(
+                "penstock_rate_limit_shadow_hits_total",
+                "Requests that a shadow rule would have refused",
+                &["endpoint", "type"],
+            )?,
+            limited_clients: r
+                .gauge("penstock_rate_limit_clients", "Clients whose requests are counted")?,
             panics: r.counter("penstock_panics_total", "Handlers that panicked")?,
             access_log_dropped: r.counter(
                 "penstock_access_log_dropped_total",
@@ -163,6 +180,16 @@ impl Metrics {
         if let Some(problem) = decision.problem {
             self.problems.with_label_values(&[problem]).inc();
         }
+    }
+
+    /// Counts what a limit said.
+    pub fn judged(&self, endpoint: Endpoint, verdict: &Verdict) {
+        let counter = match verdict.outcome {
+            Outcome::Admitted => return,
+            Outcome::Refused => &self.limit_hits,
+            Outcome::WouldRefuse => &self.shadow_hits,
+        };
+        counter.with_label_values(&[endpoint.name(), verdict.scope]).inc();
     }
 
     /// All metrics in Prometheus' text format.

@@ -6,6 +6,7 @@
 
 use crate::decision::Decision;
 use crate::identity::Client;
+use crate::respond::limit_headers;
 use http::{HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -129,6 +130,7 @@ pub fn to_client(response: &mut ResponseHeader, decision: &Decision) -> pingora:
             response.remove_header(name);
         }
     }
+    limit_headers(decision, response)?;
     response.insert_header("X-Trace-ID", decision.trace.trace_id.to_string())
 }
 

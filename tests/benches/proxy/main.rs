@@ -164,9 +164,19 @@ fn own(args: &[&str]) -> anyhow::Result<Process> {
     Process::start(command, address, address, "/")
 }
 
+const SHADOWS: &str = "\
+[address]
+search = { shadow = true }
+recommend = { shadow = true }
+passthrough = { enabled = true, shadow = true }
+";
+
 /// `penstock run` as a shop would run it, but for its log, which goes nowhere.
 fn penstock(data: &Path, scratch: &Path, upstream: Option<SocketAddr>) -> anyhow::Result<Process> {
     let (address, ops) = (free_address(), free_address());
+    // Counted as in a shop, and not refused.
+    std::fs::create_dir_all(scratch.join("policy"))?;
+    std::fs::write(scratch.join("policy/limits.toml"), SHADOWS)?;
     let mut command = binaries::command("penstock", &["run"]);
     command
         .env("PENSTOCK_LISTEN", address.to_string())

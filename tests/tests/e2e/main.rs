@@ -12,6 +12,7 @@ mod fuzz;
 mod harness;
 mod import;
 mod lifecycle;
+mod limits;
 mod ops;
 mod pass_through;
 mod recommend;
