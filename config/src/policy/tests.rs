@@ -19,7 +19,7 @@ fn the_default_files_are_valid_alone_and_say_everything() {
     let policy = Policy::default();
     assert_eq!(policy.ranking.weights.search, 0.4);
     assert_eq!(policy.ranking.popularity_half_life, Duration::from_hours(30 * 24));
-    assert_eq!(policy.ranking.fusion, Fusion::Max { semantic_weight: 0.4, tie_breaker: 0.0 });
+    assert_eq!(policy.ranking.fusion, Fusion::Max { semantic_weight: 0.3, tie_breaker: 0.0 });
     assert_eq!(policy.query.keyword.boosts.name, 3.0);
     assert_eq!(policy.resilience.deadlines.retrieve, Duration::from_millis(80));
     let search = Limit { per_minute: 100, burst: 150, shadow: false };

@@ -110,11 +110,20 @@ impl<'a> Question<'a> {
     pub fn candidate(&self, ordinal: Ordinal, raw: f32) -> Candidate {
         Candidate {
             ordinal,
-            score: (raw / self.perfect).clamp(0.0, 1.0),
+            score: share_of_perfect(raw / self.perfect),
             raw,
             source: Source::Keyword,
         }
     }
+}
+
+/// Score of the product whose name is the query, word for word.
+const PERFECT: f32 = 0.9;
+
+/// In [0, 1], growing for ever: a product that says it in name, brand and description is more than
+/// perfect, and two of those are not equal.
+fn share_of_perfect(share: f32) -> f32 {
+    if share <= 1.0 { PERFECT * share.max(0.0) } else { 1.0 - (1.0 - PERFECT) / share }
 }
 
 /// The raw score of a product whose name is the query, word for word. Scores are shares of it.
