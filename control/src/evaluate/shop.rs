@@ -44,6 +44,7 @@ impl Shop {
             mapping: Mapping::default(),
             events: EventRules::default(),
             max_errors: MaxErrors::default(),
+            refuse_all_bad: false,
             now_micros: clock::unix_micros(),
             scratch: folder.path().to_owned(),
         };

@@ -128,6 +128,7 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
         mapping,
         events,
         max_errors: options.max_errors,
+        refuse_all_bad: true,
         now_micros: clock::unix_micros(),
         scratch: common.data_dir.clone(),
     })

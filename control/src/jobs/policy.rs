@@ -36,7 +36,7 @@ enum Command {
         #[command(flatten)]
         change: Change,
     },
-    /// Every version that was in force, newest first
+    /// Every version that was pushed, newest first, and what a push found in the folder
     History,
     /// The files of a version
     Show {
@@ -68,6 +68,9 @@ impl Change {
 pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     let dir = options.policy_dir.unwrap_or_else(|| common.data_dir.join("policy"));
     if !dir.exists() {
+        if !matches!(options.command, Command::Push { .. }) {
+            return Err(Usage(format!("there is no policy folder at {}", dir.display())).into());
+        }
         install_defaults(&dir)
             .with_context(|| format!("cannot make the policy folder {}", dir.display()))?;
     }
@@ -77,11 +80,14 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     match options.command {
         Command::Push { files, change } => {
             let edit = change.edit(read(&files)?);
-            tell(&mut out, &publish(&dir, &edit, &*clock)?)?;
+            tell(&mut out, &dir, &publish(&dir, &edit, &*clock)?)?;
         }
-        Command::Rollback { version, change } => {
+        Command::Rollback { version, mut change } => {
+            if change.message.is_empty() {
+                change.message = format!("rollback to {version}");
+            }
             let edit = change.edit(BTreeMap::new());
-            tell(&mut out, &rollback(&dir, &version, edit, &*clock)?)?;
+            tell(&mut out, &dir, &rollback(&dir, &version, edit, &*clock)?)?;
         }
         Command::History => {
             for line in history(&dir) {
@@ -126,7 +132,7 @@ fn in_folder(dir: &Path) -> anyhow::Result<BTreeMap<String, Option<String>>> {
     Ok(texts.collect())
 }
 
-fn tell(out: &mut impl std::io::Write, published: &Published) -> std::io::Result<()> {
+fn tell(out: &mut impl std::io::Write, dir: &Path, published: &Published) -> std::io::Result<()> {
     for warning in &published.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -134,7 +140,7 @@ fn tell(out: &mut impl std::io::Write, published: &Published) -> std::io::Result
     if version == previous {
         writeln!(out, "nothing changed: version {version} is in force")
     } else {
-        writeln!(out, "version {version} is in force, it was {previous}")
+        writeln!(out, "version {version} is in {}, it was {previous}", dir.display())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::catalog::Catalog;
 use crate::query::normalise;
 use crate::rank::Ranked;
 use crate::resilience::Mode;
-use crate::retrieve::{Ask, Retriever, Source};
+use crate::retrieve::{Ask, Candidate, Retriever, Source};
 use std::sync::Arc;
 
 /// What a search found, before it is cut to the page and dressed.
@@ -38,8 +38,9 @@ pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, 
         question.history = run.history(user).await;
     }
     let question = Arc::new(question);
-    let lists = run.retrieve(&question, retrievers).await?;
+    let mut lists = run.retrieve(&question, retrievers).await?;
     note_missing(run);
+    lists.extend(by_id(run, &ask.q, &question));
     let (question, lists) = if run.mode == Mode::Popular {
         // Nothing that reads text is left: what is popular is better than nothing.
         let popular = Ask { text: String::new(), ..(*question).clone() };
@@ -52,6 +53,17 @@ pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, 
     };
     let ranked = run.rank(&question, lists).await?;
     Ok(Searched { ask: question, ranked })
+}
+
+/// The product whose id was typed, as staff and customers with a receipt do: a perfect match.
+fn by_id(run: &Run<'_>, q: &str, question: &Ask) -> Option<Vec<Candidate>> {
+    /// Shorter ids are numbers and words that mean something else.
+    const LENGTH: usize = 4;
+    let q = q.trim();
+    let ordinal = run.snapshot.catalog.ordinal(q).filter(|_| q.len() >= LENGTH)?;
+    let allowed = question.allowed.as_ref().is_none_or(|allowed| allowed.contains(ordinal));
+    let candidate = Candidate { ordinal, score: 1.0, raw: 1.0, source: Source::Keyword };
+    (allowed && run.mode != Mode::Popular).then(|| vec![candidate])
 }
 
 /// The mode, from the retrievers that read text and took no part.

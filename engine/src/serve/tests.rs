@@ -245,6 +245,17 @@ async fn the_mode_says_what_was_missing_and_an_answer_comes_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_product_is_found_by_its_id() {
+    let shop = shop(both(Fault::None, Fault::None));
+    let answer = shop.engine.search(shop.policy.clone(), search(" hose ")).await.expect("answer");
+    assert_eq!(ids(&answer)[0], "hose");
+    let filter = Filter { max_price: Some(5.5), ..Filter::default() };
+    let ask = SearchAsk { filter, ..search("hose") };
+    let answer = shop.engine.search(shop.policy.clone(), ask).await.expect("answer");
+    assert_eq!(ids(&answer), ["mug"]);
+}
+
+#[tokio::test]
 async fn similar_without_its_retrievers_is_what_is_popular() {
     for retrievers in [both(Fault::Fails, Fault::Panics), vec![]] {
         let shop = shop(retrievers);

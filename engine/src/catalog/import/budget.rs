@@ -2,6 +2,7 @@
 
 use super::error::{BadRow, ImportError};
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// A share means nothing for the first rows of a file.
@@ -74,6 +75,12 @@ impl Budget {
             MaxErrors::Share(_) if self.rows < SHARE_FROM_ROWS => Ok(()),
             _ => self.check(),
         }
+    }
+
+    /// The error for a file of which no row is good.
+    pub(super) fn nothing_good(&self, file: &Path) -> ImportError {
+        let why = self.last.as_ref().map_or_else(String::new, |row| row.reason.clone());
+        ImportError::NothingGood { file: file.to_owned(), why }
     }
 
     /// After the last row.

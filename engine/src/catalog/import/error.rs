@@ -91,6 +91,16 @@ pub enum ImportError {
         /// The row that was one too many.
         last: Box<BadRow>,
     },
+    /// No row of a file is good, which no budget allows.
+    #[error(
+        "no row of {} can be read; nothing was imported. The last: {why}", .file.display()
+    )]
+    NothingGood {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with its last row.
+        why: String,
+    },
     /// The store failed.
     #[error("{0}; nothing was imported")]
     Store(#[from] StoreError),

@@ -4,6 +4,7 @@ use super::columns::product_field as field;
 use super::read::Record;
 use super::timestamp::parse_micros;
 use crate::catalog::Product;
+use std::borrow::Cow;
 
 /// Longest id of a product or a user, bytes.
 pub(super) const ID_BYTES: usize = 256;
@@ -76,13 +77,36 @@ pub(super) fn shown(value: &str) -> String {
     format!("{short:?}{more}")
 }
 
+/// A number as shops export it, as one that can be read: without a currency before or after it, and
+/// without commas between thousands. `1,50` stays as it is: it may be one and a half or a mistake.
+fn plain_number(value: &str) -> Cow<'_, str> {
+    let sign = |c: char| matches!(c, '$' | '€' | '£' | '¥' | '₹');
+    let code = |text: &str| text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase());
+    let mut value = value.trim_matches(|c: char| sign(c) || c.is_whitespace());
+    if let Some((before, after)) = value.split_once(' ') {
+        value = match (code(before), code(after)) {
+            (true, false) => after.trim(),
+            (false, true) => before,
+            _ => value,
+        };
+    }
+    let whole = value.split('.').next().unwrap_or_default();
+    let mut groups = whole.split(',');
+    let first = groups.next().unwrap_or_default();
+    let thousands = (1..=3).contains(&first.len())
+        && groups.clone().count() > 0
+        && groups.all(|group| group.len() == 3);
+    let digits = whole.bytes().all(|byte| byte.is_ascii_digit() || byte == b',');
+    if thousands && digits { value.replace(',', "").into() } else { value.into() }
+}
+
 fn amount(record: &mut Record, at: usize, name: &str) -> Result<Option<f64>, String> {
     let value = record.take(at);
     let value = value.trim();
     if value.is_empty() {
         return Ok(None);
     }
-    match value.parse::<f64>() {
+    match plain_number(value).parse::<f64>() {
         // `-0` is stored as 0.
         Ok(number) if (0.0..=PRICE_MAX).contains(&number) => Ok(Some(number + 0.0)),
         Ok(number) if number < 0.0 => Err(format!("`{name}` {} is negative", shown(value))),
@@ -113,4 +137,29 @@ fn paths(text: &str) -> String {
     };
     let paths = text.split('|').map(path).filter(|p| !p.is_empty());
     paths.collect::<Vec<_>>().join("|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_number;
+
+    #[test]
+    fn prices_as_shops_export_them() {
+        for (text, number) in [
+            ("1299.00", "1299.00"),
+            ("$1,299.00", "1299.00"),
+            ("€ 12", "12"),
+            ("12.50 €", "12.50"),
+            ("12 EUR", "12"),
+            ("USD 1,234,567", "1234567"),
+            // Might be one and a half.
+            ("1,50", "1,50"),
+            ("1.299,00", "1.299,00"),
+            ("12,34,567", "12,34,567"),
+            ("1,2345", "1,2345"),
+            ("-5", "-5"),
+        ] {
+            assert_eq!(plain_number(text), number, "{text}");
+        }
+    }
 }

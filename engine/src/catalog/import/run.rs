@@ -25,6 +25,8 @@ pub struct Plan {
     pub events: EventRules,
     /// How many bad rows are borne.
     pub max_errors: MaxErrors,
+    /// A file none of whose rows is good is an error, whatever the budget says: it is the wrong file.
+    pub refuse_all_bad: bool,
     /// Now, microseconds since 1970: events more than a day later are bad rows.
     pub now_micros: i64,
     /// A folder with room for unpacked Parquet files.
@@ -126,6 +128,10 @@ pub fn run(
         files.push(job.read(source, opened)?);
     }
     job.budget.finish()?;
+    let all_bad = |file: &&FileSummary| file.rows > 0 && file.bad == file.rows;
+    if let Some(file) = files.iter().find(all_bad).filter(|_| plan.refuse_all_bad) {
+        return Err(job.budget.nothing_good(&file.file));
+    }
     progress(Progress::Merging);
     let products = job.products;
     let imported = job.import.commit()?;

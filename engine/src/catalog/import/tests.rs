@@ -51,6 +51,7 @@ impl Shop {
             mapping: Mapping::default(),
             events: EventRules::default(),
             max_errors: MaxErrors::default(),
+            refuse_all_bad: false,
             now_micros: NOW,
             scratch: self.folder.path().to_path_buf(),
         }

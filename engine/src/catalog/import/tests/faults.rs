@@ -131,3 +131,17 @@ fn a_quote_left_open_imports_nothing() {
     let whole = Shop::new().import("whole.csv", "id,name,description\n1,Mug,\"blue\n2\"\n");
     assert_eq!(whole.unwrap().imported.products_added, 1);
 }
+
+#[test]
+fn a_file_without_a_good_row_can_be_refused() {
+    let shop = Shop::new();
+    let import = |rows: &str| {
+        shop.put("p.csv", format!("id,name,price\n{rows}").as_bytes());
+        shop.run(Plan { refuse_all_bad: true, ..shop.plan(&["p.csv"]) })
+    };
+    let error = import("1,Mug,cheap\n2,Cup,dear\n").unwrap_err().to_string();
+    assert!(error.contains("no row of") && error.contains("nothing was imported"), "{error}");
+    shop.is_untouched();
+    assert_eq!(import("").unwrap().imported.products_added, 0);
+    assert_eq!(import("1,Mug,cheap\n2,Cup,5\n").unwrap().imported.products_added, 1);
+}

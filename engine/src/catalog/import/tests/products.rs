@@ -62,7 +62,8 @@ fn bad_rows() {
     check("a\u{0}b,Sofa,,,,,,", r#"`id` "a\0b" has control characters"#);
     check("1, ,,,,,,", r#"product "1" has no name"#);
     check("1,A,,,,-1,,", r#"`price` "-1" is negative"#);
-    check("1,A,,,,$9,,", r#"`price` "$9" is not a number (write it like 1234.56)"#);
+    check("1,A,,,,9 or 10,,", r#"`price` "9 or 10" is not a number (write it like 1234.56)"#);
+    check("1,A,,,,1.299 EURO,,", r#"`price` "1.299 EURO" is not a number (write it like 1234.56)"#);
     check("1,A,,,,\"1,5\",,", r#"`price` "1,5" is not a number (write it like 1234.56)"#);
     check("1,A,,,,NaN,,", r#"`price` "NaN" is not a number (write it like 1234.56)"#);
     check("1,A,,,,inf,,", r#"`price` "inf" is not a number (write it like 1234.56)"#);
