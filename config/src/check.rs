@@ -181,17 +181,17 @@ mod tests {
         let line =
             "policy/ranking.toml:12:9: weights.serch: unknown key; did you mean \"search\"?\n";
         check(&[&broken], &format!("{line}1 file checked: 1 problem, no warnings"));
-        check(&[&policy], &format!("{line}3 files checked: 1 problem, no warnings"));
+        check(&[&policy], &format!("{line}4 files checked: 1 problem, no warnings"));
 
         write("policy/ranking.toml", "");
-        write("policy/limit.toml", "");
+        write("policy/checkout.toml", "");
         write("policy/penstock.toml", "wrkers = 2\n");
         check(
             &[&policy],
             "policy/penstock.toml:1:1: wrkers: unknown key; did you mean \"workers\"?\n\
-             warning: policy/limit.toml: this version of Penstock reads no policy file of this \
-             name; known here: ranking.toml, query.toml, resilience.toml\n\
-             4 files checked: 1 problem, 1 warning",
+             warning: policy/checkout.toml: this version of Penstock reads no policy file of this \
+             name; known here: ranking.toml, query.toml, resilience.toml, limits.toml\n\
+             5 files checked: 1 problem, 1 warning",
         );
         let bootstrap = write("penstock-eu.toml", "[listen]\npublic = \":80\"\n");
         let stranger = write("rank.toml", "");

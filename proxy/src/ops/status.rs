@@ -17,6 +17,8 @@ pub(super) fn of(app: &App) -> Value {
         "draining": app.drain.is_draining(),
         "connections": app.drain.connections(),
         "listen": app.listening.get(),
+        "data_dir": &app.settings.data_dir,
+        "policy_dir": &app.settings.policy_dir,
         "policy": app.policies.status(),
         "engine": engine,
         "upstream": app.upstream.status(),
