@@ -130,8 +130,7 @@ mod tests {
         let clients = Clients::default();
         let busy = Counted::by_address(Class::Search, "10.0.0.1".parse().unwrap());
         let most = PARTS * 100;
-        let judged = (0..12).map(|_| clients.ask(busy, 0, &LIMIT, most).admitted);
-        assert!(judged.fold(true, |all, one| all && one));
+        assert!((0..12).all(|_| clients.ask(busy, 0, &LIMIT, most).admitted));
         for n in 0..50_000_u32 {
             let once = Counted::by_address(Class::Search, IpAddr::V4((n + (11 << 24)).into()));
             clients.ask(once, 0, &LIMIT, most);
