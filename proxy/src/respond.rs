@@ -203,6 +203,11 @@ impl From<Refused> for Problem {
     }
 }
 
+/// Rounded up: who comes back earlier is refused again.
+pub fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 /// When a request that found no catalogue or no store is worth repeating.
 const RETRY_SOON: Duration = Duration::from_secs(5);
 
@@ -282,9 +287,7 @@ impl Reply {
         }
         let mut headers = Vec::new();
         if let Some(after) = problem.retry_after {
-            // Whole seconds, rounded up: an early retry would be refused again.
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            headers.push((header::RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+            headers.push((header::RETRY_AFTER, HeaderValue::from(whole_seconds(after).max(1))));
         }
         if let Some(allow) = problem.allow {
             headers.push((header::ALLOW, HeaderValue::from_static(allow)));

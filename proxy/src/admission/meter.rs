@@ -50,16 +50,15 @@ impl Meter {
     /// as the same moment), and counts it if it is admitted.
     pub fn ask(&mut self, now: u64, limit: &Limit) -> Judgement {
         let now = self.advance(now, limit);
-        let admitted = self.wait(now, limit) == 0;
+        let admitted = self.room(limit) > 0;
         if admitted {
             self.level += REQUEST;
             // Never above `burst`, which a u16 holds.
             self.slots[slot(now)] += 1;
         }
-        let room = limit.burst.saturating_sub(self.in_window()).min(self.room_in_bucket(limit));
         Judgement {
             admitted,
-            remaining: room,
+            remaining: self.room(limit),
             retry_after: Duration::from_nanos(self.wait(now, limit)),
             reset: Duration::from_nanos(self.forgotten_in(now, limit)),
         }
@@ -87,9 +86,11 @@ impl Meter {
         self.slots.iter().map(|&count| u32::from(count)).sum()
     }
 
-    fn room_in_bucket(&self, limit: &Limit) -> u32 {
-        let room = u64::from(limit.burst) * REQUEST;
-        (room.saturating_sub(self.level) / REQUEST) as u32
+    /// Requests that both would let pass now.
+    fn room(&self, limit: &Limit) -> u32 {
+        let full = u64::from(limit.burst) * REQUEST;
+        let in_bucket = full.saturating_sub(self.level) / REQUEST;
+        limit.burst.saturating_sub(self.in_window()).min(in_bucket as u32)
     }
 
     /// Nanoseconds until one more request passes both.

@@ -9,7 +9,7 @@ mod meter;
 pub use clients::{Clients, Counted};
 pub use meter::{Judgement, Meter};
 
-use crate::respond::{Kind, Problem};
+use crate::respond::{Kind, Problem, whole_seconds};
 use crate::route::Endpoint;
 use penstock_config::policy::{Class, Limit, Limits};
 use serde::Serialize;
@@ -112,11 +112,6 @@ fn verdict(class: Class, limit: &Limit, judged: Judgement) -> Verdict {
         retry_after_seconds: (wait > 0).then_some(wait),
         reset_seconds: whole_seconds(judged.reset),
     }
-}
-
-/// Rounded up: who comes back earlier is refused again.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 impl Verdict {
