@@ -52,7 +52,7 @@ pub fn fold(text: &str) -> String {
 
 /// Marks people leave out when they type: Latin, Greek and Cyrillic accents, the points of Hebrew and
 /// Arabic.
-pub(crate) fn is_accent(c: char) -> bool {
+fn is_accent(c: char) -> bool {
     matches!(c,
         '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}' | '\u{5c2}' | '\u{5c4}'
         | '\u{5c5}' | '\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}' | '\u{670}')

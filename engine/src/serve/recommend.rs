@@ -8,7 +8,7 @@ use crate::features::Taste;
 use crate::query::Filter;
 use crate::rank::Ranked;
 use crate::resilience::Mode;
-use crate::retrieve::{Ask, Source};
+use crate::retrieve::Ask;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -43,8 +43,7 @@ pub(super) async fn similar(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
 pub(super) async fn popular(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer, EngineError> {
     let question = Arc::new(limited(&run, &ask.filter, ask.k).await?);
     run.stage("understand");
-    let retriever = run.snapshot.retriever(Source::Popular).cloned();
-    let lists = run.retrieve(&question, retriever.into_iter().collect()).await?;
+    let lists = run.popular(&question).await?;
     let mut ranked = run.rank(&question, lists).await?;
     ranked.iter_mut().for_each(|ranked| ranked.score = ranked.parts.popularity);
     let id = |ranked: &Ranked| run.snapshot.catalog.row(ranked.ordinal).map(|row| row.id.clone());
@@ -77,8 +76,7 @@ async fn answer(
     }
     let popular_instead = run.mode == Mode::Popular;
     if popular_instead {
-        let retriever = run.snapshot.retriever(Source::Popular).cloned();
-        lists = run.retrieve(&question, retriever.into_iter().collect()).await?;
+        lists = run.popular(&question).await?;
     }
     let ranked = run.rank(&question, lists).await?;
     let limited = |_: &Catalog, _: &Ranked| "popular; similar is limited at the moment".to_owned();

@@ -163,6 +163,12 @@ impl<'e> Run<'e> {
         Ok(lists)
     }
 
+    /// What is popular for this question: the last resort, and the answer of those who ask for it.
+    pub async fn popular(&mut self, ask: &Arc<Ask>) -> Result<Vec<Vec<Candidate>>, EngineError> {
+        let retriever = self.snapshot.retriever(Source::Popular).cloned();
+        self.retrieve(ask, retriever.into_iter().collect()).await
+    }
+
     /// Fuses, fetches the features of all candidates at once, and orders them; on a ranking thread.
     pub async fn rank(
         &mut self,

@@ -45,8 +45,7 @@ pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, 
         // Nothing that reads text is left: what is popular is better than nothing.
         let popular = Ask { text: String::new(), ..(*question).clone() };
         let popular = Arc::new(popular);
-        let retriever = run.snapshot.retriever(Source::Popular).cloned();
-        let lists = run.retrieve(&popular, retriever.into_iter().collect()).await?;
+        let lists = run.popular(&popular).await?;
         (popular, lists)
     } else {
         (question, lists)
