@@ -34,3 +34,28 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written?;
     sync_folder(folder)
 }
+
+/// Whether a file of this name was left by a [`replace`] whose process is no more.
+pub(super) fn is_leftover(name: &str) -> bool {
+    let writer = name
+        .strip_prefix('.')
+        .and_then(|rest| rest.strip_suffix(".tmp"))
+        .and_then(|rest| rest.rsplit_once('.'))
+        .and_then(|(_, pid)| pid.parse::<u32>().ok());
+    writer.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_dead_left_is_a_leftover() {
+        let check = |name: &str, expected: bool| assert_eq!(is_leftover(name), expected, "{name}");
+        check(&format!(".CURRENT.{}.tmp", u32::MAX), true);
+        check(&format!(".CURRENT.{}.tmp", std::process::id()), false);
+        for name in ["CURRENT", ".CURRENT.tmp", ".lock", "CURRENT.1.tmp", ".CURRENT.x.tmp"] {
+            check(name, false);
+        }
+    }
+}

@@ -99,8 +99,12 @@ impl Drop for Building {
 fn remove_leftovers(indexes: &Path) -> io::Result<()> {
     for entry in fs::read_dir(indexes)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(BUILDING) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(BUILDING) {
             fs::remove_dir_all(entry.path())?;
+        } else if durable::is_leftover(&name) {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
