@@ -4,16 +4,18 @@
 //! Each phase takes what the one before it made from the context, adds one thing, and writes down
 //! what it decided. Upgrades (WebSocket) take the same way and meet the same phases.
 
-use crate::admission;
+use crate::admission::{self, Asked, Verdict};
 use crate::app::App;
 use crate::body;
 use crate::context::Context;
 use crate::decision::bounded_text;
+use crate::params;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
 use crate::route::{self, Endpoint, Route};
 use crate::upstream::{self, Attempt, Blame, Body};
 use async_trait::async_trait;
+use penstock_config::policy::{Class, Policy};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -36,7 +38,7 @@ pub struct Gateway(pub Arc<App>);
 
 impl Gateway {
     /// Counts the request against its client's limits; the refusal, if there is one.
-    fn admit(&self, ctx: &mut Context, route: &Route) -> Option<Problem> {
+    fn admit(&self, session: &Session, ctx: &mut Context, route: &Route) -> Option<Problem> {
         let app = &self.0;
         if matches!(route, Route::Options { .. }) {
             return None;
@@ -44,11 +46,23 @@ impl Gateway {
         let endpoint = ctx.decision.route;
         let class = admission::class_of(endpoint)?;
         let began = app.clock.now();
-        let address = ctx.decision.client.address;
-        let verdict = app.admission.judge(&ctx.policy.limits, class, address, began)?;
-        let refusal = verdict.refusal();
-        app.metrics.judged(endpoint, &verdict);
-        ctx.decision.verdicts.push(verdict);
+        let policy = ctx.policy.clone();
+        let (path, query) = split_target(session.req_header().raw_path());
+        let asked = Asked {
+            limits: &policy.limits,
+            class,
+            method: session.req_header().method.as_str(),
+            path: policy.limits.path_of(class, path),
+            who: ctx.decision.client.address.into(),
+            own_limits: [None; Class::ALL.len()],
+            cost: cost(&policy, endpoint, query),
+        };
+        let verdicts = app.admission.judge(&asked, began);
+        let refusal = verdicts.iter().find_map(Verdict::refusal);
+        for verdict in &verdicts {
+            app.metrics.judged(endpoint, verdict);
+        }
+        ctx.decision.verdicts = verdicts;
         ctx.decision.stage("admission", app.clock.now() - began);
         refusal
     }
@@ -79,7 +93,7 @@ impl Gateway {
             Ok(route) => route,
             Err(refused) => return Some(Err(refused.into())),
         };
-        if let Some(problem) = self.admit(ctx, &route) {
+        if let Some(problem) = self.admit(session, ctx, &route) {
             return Some(Err(problem));
         }
         if route == Route::Upstream && app.upstream.is_configured() {
@@ -88,6 +102,15 @@ impl Gateway {
         }
         Some(results::answer(app, session, ctx, route, &query).await)
     }
+}
+
+/// What a request costs under a rule that weighs.
+fn cost(policy: &Policy, endpoint: Endpoint, query: &[u8]) -> u32 {
+    let semantic = match endpoint {
+        Endpoint::Search | Endpoint::Explain | Endpoint::Similar => policy.query.semantic.enabled,
+        _ => false,
+    };
+    policy.limits.prices.of(params::results_asked(query), semantic)
 }
 
 /// Path and query of a request target, the authority of an absolute one left out.

@@ -72,6 +72,15 @@ pub fn products(query: &[u8], product_id: Option<String>) -> Result<ProductAsk, 
     Ok(ProductAsk { product_id, k: given.k()?, filter: given.filter()?, fields: given.fields()? })
 }
 
+/// The results a request asks for, as far as can be told before it is read whole: who writes nonsense
+/// is refused later and pays for the most until then.
+pub fn results_asked(query: &[u8]) -> usize {
+    match Given::read(query) {
+        Ok(given) => given.k().unwrap_or(MAX_K),
+        Err(_) => MAX_K,
+    }
+}
+
 /// The known parameters of a query string, decoded, each at most once.
 struct Given<'q>([Option<Cow<'q, str>>; KNOWN.len()]);
 

@@ -4,7 +4,7 @@
 //! open. Pingora's own error path closes it, which turns a flood of refusals into a flood of
 //! handshakes.
 
-use crate::admission::Verdict;
+use crate::admission;
 use crate::decision::Decision;
 use crate::params::BadParameter;
 use crate::route::Refused;
@@ -332,7 +332,7 @@ fn decision_headers(decision: &Decision, head: &mut ResponseHeader) -> pingora::
 
 /// What is left of the client's limit: on every response, refusals and the application's own, too.
 pub fn limit_headers(decision: &Decision, head: &mut ResponseHeader) -> pingora::Result<()> {
-    for (name, value) in decision.verdicts.iter().flat_map(Verdict::headers) {
+    for (name, value) in admission::headers(&decision.verdicts) {
         head.insert_header(name, value)?;
     }
     Ok(())

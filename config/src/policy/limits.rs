@@ -1,6 +1,13 @@
 //! `limits.toml`: how often one client may ask.
 
-use crate::read::Section;
+mod path;
+mod read;
+
+pub use path::PathPattern;
+pub(super) use read::read;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What a request is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,15 +37,130 @@ impl Class {
     }
 }
 
-/// A rule: no 60 seconds admit more than `burst`, in the long run `per_minute` are admitted a minute.
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Those of one address (IPv6: of one /64) that come without an API key.
+    Address,
+    /// Those with one API key.
+    Key,
+    /// Everybody's.
+    Global,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Address, Self::Key, Self::Global];
+
+    /// As in `limits.toml`, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Key => "key",
+            Self::Global => "global",
+        }
+    }
+}
+
+/// Two promises: no 60 seconds admit more than `burst`, in the long run `per_minute` are admitted a
+/// minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// Requests a minute in the long run, 1 to 60,000.
+    /// Requests a minute in the long run, at least 1.
     pub per_minute: u32,
-    /// Requests in any 60 seconds, up to 65,535.
+    /// Requests in any 60 seconds, at least [`Limit::least_burst`].
     pub burst: u32,
+}
+
+impl Limit {
+    /// Most requests a minute of one client.
+    pub const MOST_PER_MINUTE: usize = 60_000;
+    /// Most requests of one client in any 60 seconds.
+    pub const MOST_BURST: usize = u16::MAX as usize;
+
+    /// The least burst with which `per_minute` can be reached: the window is counted in steps of a
+    /// twentieth and errs on the side of its promise.
+    pub fn least_burst(per_minute: u32) -> u32 {
+        per_minute.saturating_add(per_minute.div_ceil(20)).saturating_add(1)
+    }
+
+    /// The share of one of `instances` when each must decide alone: together they admit no more than
+    /// this limit, unless it is too small to be divided (then each admits at least one request).
+    pub fn share(self, instances: u32) -> Self {
+        let of = |whole: u32| (whole / instances.max(1)).max(1);
+        Self { per_minute: of(self.per_minute), burst: of(self.burst) }
+    }
+}
+
+/// A limit and what it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// `address.search`, or `rules.` and the name the operator gave it.
+    pub name: Arc<str>,
+    /// Of the name; what is counted is kept under it, whatever else of the rule changes.
+    pub id: u32,
+    /// Whose requests are counted together.
+    pub scope: Scope,
+    /// Which requests.
+    pub class: Class,
+    /// Of these, only those to such a path; `None`: all.
+    pub path: Option<PathPattern>,
+    /// Of these, only those with such a method; none named: all.
+    pub methods: Vec<String>,
+    /// How many.
+    pub limit: Limit,
+    /// Otherwise only keys with a limit of their own are counted under it.
+    pub enabled: bool,
     /// Counted and reported, never refused.
     pub shadow: bool,
+    /// A request counts what it costs ([`Prices`]); otherwise one.
+    pub weighs: bool,
+}
+
+/// What a request costs beyond one, where a rule weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prices {
+    /// So many results asked for (`k`) are in the price, every further so many cost one more; 0: all
+    /// are.
+    pub per_results: u32,
+    /// What semantic retrieval costs.
+    pub semantic: u32,
+}
+
+impl Prices {
+    /// The cost of asking for `k` results, with or without semantic retrieval; at least 1.
+    pub fn of(self, k: usize, semantic: bool) -> u32 {
+        let more = match self.per_results {
+            0 => 0,
+            per => (u32::try_from(k).unwrap_or(u32::MAX)).saturating_sub(1) / per,
+        };
+        1_u32.saturating_add(more).saturating_add(if semantic { self.semantic } else { 0 })
+    }
+}
+
+/// How a fleet counts together, where there is a Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Redis is asked about every request: exact.
+    Strict,
+    /// Requests are taken from Redis in batches.
+    Leased,
+}
+
+/// How large a batch is that an instance takes for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Largest batch in hundredths of a rule's burst, 1 to 50.
+    pub percent: u32,
+    /// What is not used by then is lost.
+    pub lives: Duration,
+}
+
+impl Lease {
+    /// The largest batch under `limit`, at least 1.
+    pub fn most(self, limit: Limit) -> u32 {
+        (u64::from(limit.burst) * u64::from(self.percent) / 100).max(1) as u32
+    }
 }
 
 /// The validated content of `limits.toml`.
@@ -46,40 +168,45 @@ pub struct Limit {
 pub struct Limits {
     /// Clients counted at once.
     pub max_clients: usize,
-    /// Per client address, by [`Class`]; `None`: not limited.
-    pub address: [Option<Limit>; Class::ALL.len()],
+    /// How a fleet counts together.
+    pub mode: Mode,
+    /// Batches of [`Mode::Leased`], and of global rules in either mode.
+    pub lease: Lease,
+    /// What a request costs.
+    pub prices: Prices,
+    /// Instances that the limits are divided by at least, when each must decide alone.
+    pub least_instances: u32,
+    /// All rules; none when nothing is limited.
+    pub rules: Vec<Rule>,
+}
+
+impl Rule {
+    /// It is one of those every installation has, and not the operator's own.
+    pub fn is_built_in(&self) -> bool {
+        !self.name.starts_with("rules.")
+    }
 }
 
 impl Limits {
-    /// The rule for addresses in this class.
-    pub fn of_address(&self, class: Class) -> Option<&Limit> {
-        self.address[class as usize].as_ref()
+    /// The rules about a request, disabled ones too: `path` as [`PathPattern::folded`] has it.
+    pub fn about<'l>(
+        &'l self,
+        scope: Scope,
+        class: Class,
+        method: &'l str,
+        path: &'l str,
+    ) -> impl Iterator<Item = &'l Rule> {
+        self.rules.iter().filter(move |rule| {
+            rule.scope == scope
+                && rule.class == class
+                && rule.path.as_ref().is_none_or(|pattern| pattern.matches(path))
+                && (rule.methods.is_empty() || rule.methods.iter().any(|known| known == method))
+        })
     }
-}
 
-pub(super) fn read(file: &Section<'_>) -> Limits {
-    let enabled = file.flag("enabled");
-    Limits {
-        max_clients: file.count("max_clients", 1_000..=100_000_000),
-        address: file.table("address", |scope| {
-            Class::ALL.map(|class| scope.table(class.name(), read_limit).filter(|_| enabled))
-        }),
+    /// A request's path as the rules of its class compare it; empty where none looks at paths.
+    pub fn path_of(&self, class: Class, path: &[u8]) -> String {
+        let looked_at = self.rules.iter().any(|rule| rule.class == class && rule.path.is_some());
+        if looked_at { PathPattern::folded(path) } else { String::new() }
     }
-}
-
-fn read_limit(section: &Section<'_>) -> Option<Limit> {
-    let enabled = section.flag("enabled");
-    let limit = Limit {
-        per_minute: section.count("per_minute", 1..=60_000) as u32,
-        burst: section.count("burst", 1..=65_535) as u32,
-        shadow: section.flag("shadow"),
-    };
-    // The window is counted in steps of a twentieth and errs on the side of the promise.
-    let least = limit.per_minute + limit.per_minute.div_ceil(20) + 1;
-    if limit.burst < least {
-        let message = "no minute may admit more than burst, so per_minute cannot be reached";
-        let advice = format!("write {least} or more, or lower per_minute");
-        section.problem("burst", message, Some(advice));
-    }
-    enabled.then_some(limit)
 }

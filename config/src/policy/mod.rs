@@ -16,7 +16,9 @@ mod resilience;
 mod tests;
 
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
-pub use limits::{Class, Limit, Limits};
+pub use limits::{
+    Class, Lease, Limit, Limits, Mode as LimitMode, PathPattern, Prices, Rule, Scope,
+};
 pub use query::{FieldBoosts, Keyword, Query, Semantic};
 pub use ranking::{EventWeights, Fusion, Ranking, Weights, category_key};
 pub use resilience::{Deadlines, Resilience, UpstreamPolicy};

@@ -22,9 +22,16 @@ fn the_default_files_are_valid_alone_and_say_everything() {
     assert_eq!(policy.ranking.fusion, Fusion::Max { semantic_weight: 0.3, tie_breaker: 0.0 });
     assert_eq!(policy.query.keyword.boosts.name, 3.0);
     assert_eq!(policy.resilience.deadlines.retrieve, Duration::from_millis(80));
-    let search = Limit { per_minute: 100, burst: 150, shadow: false };
-    assert_eq!(policy.limits.of_address(Class::Search), Some(&search));
-    assert_eq!(policy.limits.of_address(Class::Passthrough), None);
+    let limit = |scope, class| {
+        let mut about = policy.limits.about(scope, class, "GET", "");
+        about.find(|rule| rule.enabled).map(|rule| (rule.limit.per_minute, rule.limit.burst))
+    };
+    assert_eq!(limit(Scope::Address, Class::Search), Some((100, 150)));
+    assert_eq!(limit(Scope::Address, Class::Recommend), Some((50, 75)));
+    assert_eq!(limit(Scope::Key, Class::Search), Some((1_000, 1_500)));
+    assert_eq!(limit(Scope::Key, Class::Recommend), Some((500, 750)));
+    assert_eq!(limit(Scope::Address, Class::Passthrough), None);
+    assert_eq!(limit(Scope::Global, Class::Search), None);
     assert_eq!(policy.version.len(), 12);
 
     for file in FILES {
@@ -334,6 +341,30 @@ fn limits_that_cannot_be_kept_are_refused() {
     refused("[address.search]\nper_minute = 0\n", "address.search.per_minute: must be at least 1");
     refused("[address.search]\nburst = 100\n", "write 106 or more");
     refused("[address.serch]\n", "did you mean \"search\"");
+    refused("[rules.x]\nclass = \"search\"\npath = \"/login\"\n", "one path each");
+    refused("[rules.x]\npath = \"login\"\n", "write \"/login\"");
+    refused("[rules.x]\nmethods = [\"post\"]\n", "write \"POST\"");
+    refused("[rules.x]\nscope = \"adress\"\n", "did you mean \"address\"");
     let (policy, _) = read("limits.toml", "enabled = false\n");
-    assert!(policy.unwrap().limits.address.iter().all(Option::is_none));
+    assert!(policy.unwrap().limits.rules.is_empty());
+}
+
+#[test]
+fn rules_of_the_operators_own_come_on_top() {
+    let text = "[rules.login]\npath = \"/login\"\nmethods = [\"POST\"]\nper_minute = 10\nburst = 12\n\
+                [rules.tighter]\nclass = \"search\"\nshadow = true\nweigh = true\n";
+    let limits = read("limits.toml", text).0.unwrap().limits;
+    let names = |class, method, path| -> Vec<&str> {
+        let about = limits.about(Scope::Address, class, method, path);
+        about.filter(|rule| rule.enabled).map(|rule| &*rule.name).collect()
+    };
+    assert_eq!(names(Class::Passthrough, "POST", "/login"), ["rules.login"]);
+    assert!(names(Class::Passthrough, "GET", "/login").is_empty());
+    assert!(names(Class::Passthrough, "POST", "/logout").is_empty());
+    assert_eq!(names(Class::Search, "GET", "/search"), ["address.search", "rules.tighter"]);
+    let tighter = limits.rules.iter().find(|rule| &*rule.name == "rules.tighter").unwrap();
+    assert!(tighter.shadow && tighter.weighs && tighter.limit.per_minute == 60);
+    let prices = limits.prices;
+    assert_eq!([1, 25, 26, 100].map(|k| prices.of(k, false)), [1, 1, 2, 4]);
+    assert_eq!(prices.of(100, true), 5);
 }

@@ -9,27 +9,48 @@
 //!   bucket alone admits `burst + per_minute` in the minute after a pause.)
 //!
 //! Both are kept in requests and not in times, so a changed limit neither forgives nor doubles what was
-//! counted. Integers throughout: nothing drifts.
+//! counted. Integers throughout: nothing drifts. `shared/meter.lua` is the same in Redis, and a test
+//! holds the two against each other.
 
 use penstock_config::policy::Limit;
 use std::time::Duration;
 
-/// Length of a sub-window, nanoseconds.
-const SLOT: u64 = 3_000_000_000;
+/// Length of a sub-window, microseconds.
+pub(super) const SLOT: u64 = 3_000_000;
 /// Sub-windows that cover any 60 seconds: twenty, and the one that has begun.
-const SLOTS: usize = 21;
-/// Nanoseconds in a minute: what one request fills, since the bucket leaks `per_minute` a nanosecond.
-const REQUEST: u64 = 60_000_000_000;
+pub(super) const SLOTS: usize = 21;
+/// Microseconds in a minute: what one request fills, since the bucket leaks `per_minute` a microsecond.
+pub(super) const REQUEST: u64 = 60_000_000;
 
-/// A client's use of one limit. 64 bytes.
+/// How many requests a sub-window can hold.
+pub trait Count: Copy + Default + Into<u64> {
+    /// As near to `count` as it goes.
+    fn of(count: u64) -> Self;
+}
+
+impl Count for u16 {
+    fn of(count: u64) -> Self {
+        Self::try_from(count).unwrap_or(Self::MAX)
+    }
+}
+
+impl Count for u32 {
+    fn of(count: u64) -> Self {
+        Self::try_from(count).unwrap_or(Self::MAX)
+    }
+}
+
+/// Use of one limit by one client (`u16`: 64 bytes) or by everybody (`u32`).
 #[derive(Debug, Clone, Default)]
-pub struct Meter {
+pub struct Meter<C = u16> {
     /// What is in the bucket at `at`, in 1 / [`REQUEST`] of a request.
     level: u64,
-    /// Nanoseconds since the limiter began.
+    /// Microseconds since the limiter began.
     at: u64,
     /// Admitted per sub-window; that of time `t` is at `t / SLOT % SLOTS`.
-    slots: [u16; SLOTS],
+    slots: [C; SLOTS],
+    /// Their sum.
+    held: u32,
 }
 
 /// What a limit says about a request.
@@ -39,29 +60,52 @@ pub struct Judgement {
     pub admitted: bool,
     /// Requests that would pass now, after this one.
     pub remaining: u32,
-    /// Until a request of this kind would pass; zero if one would now.
+    /// Until a request like this one would pass; zero if one would now.
     pub retry_after: Duration,
     /// Until everything is forgotten.
     pub reset: Duration,
 }
 
-impl Meter {
-    /// Judges a request at `now` (nanoseconds since the limiter began; earlier than the last one counts
-    /// as the same moment), and counts it if it is admitted.
-    pub fn ask(&mut self, now: u64, limit: &Limit) -> Judgement {
-        let now = self.advance(now, limit);
-        let admitted = self.room(limit) > 0;
+impl<C: Count> Meter<C> {
+    /// Judges a request that counts `cost` at `now` (microseconds since the limiter began; earlier than
+    /// the last one counts as the same moment), and counts it if it is admitted. A request that costs
+    /// more than `burst` costs all of it.
+    pub fn ask(&mut self, now: u64, limit: Limit, cost: u32) -> Judgement {
+        let cost = cost.min(limit.burst);
+        let admitted = self.room(now, limit) >= cost;
         if admitted {
-            self.level += REQUEST;
-            // Never above `burst`, which a u16 holds.
-            self.slots[slot(now)] += 1;
+            self.add(cost);
         }
-        Judgement {
-            admitted,
-            remaining: self.room(limit),
-            retry_after: Duration::from_nanos(self.wait(now, limit)),
-            reset: Duration::from_nanos(self.forgotten_in(now, limit)),
-        }
+        Judgement { admitted, ..self.judgement(limit, cost) }
+    }
+
+    /// How it stands with a limit, for a request that would count `cost`; `admitted`: it would be.
+    pub fn look(&mut self, now: u64, limit: Limit, cost: u32) -> Judgement {
+        let cost = cost.min(limit.burst);
+        let admitted = self.room(now, limit) >= cost;
+        Judgement { admitted, ..self.judgement(limit, cost) }
+    }
+
+    /// Counts `cost` that was admitted elsewhere, room or not.
+    pub fn charge(&mut self, now: u64, limit: Limit, cost: u32) {
+        self.advance(now, limit);
+        self.add(cost);
+    }
+
+    /// Takes back what [`Meter::ask`] just counted.
+    pub fn give_back(&mut self, cost: u32) {
+        self.level = self.level.saturating_sub(u64::from(cost) * REQUEST);
+        let current = slot(self.at);
+        let counted: u64 = self.slots[current].into();
+        let less = counted.min(u64::from(cost));
+        self.slots[current] = C::of(counted - less);
+        self.held -= less as u32;
+    }
+
+    /// Requests in bucket or window at `now`, whichever holds more, rounded up.
+    pub fn used_at(&mut self, now: u64, limit: Limit) -> u32 {
+        self.advance(now, limit);
+        self.held.max(self.used() as u32)
     }
 
     /// Requests in the bucket, rounded up: how much there is to lose by forgetting this client.
@@ -69,58 +113,83 @@ impl Meter {
         self.level.div_ceil(REQUEST)
     }
 
+    fn add(&mut self, cost: u32) {
+        self.level += u64::from(cost) * REQUEST;
+        let current = slot(self.at);
+        let counted: u64 = self.slots[current].into();
+        let more = C::of(counted + u64::from(cost));
+        self.slots[current] = more;
+        self.held += (more.into() - counted) as u32;
+    }
+
     /// Leaks and slides to `now`.
-    fn advance(&mut self, now: u64, limit: &Limit) -> u64 {
+    fn advance(&mut self, now: u64, limit: Limit) {
         let now = now.max(self.at);
         let leaked = (now - self.at).saturating_mul(u64::from(limit.per_minute));
         self.level = self.level.saturating_sub(leaked);
         let (from, to) = (self.at / SLOT, now / SLOT);
         for passed in (from + 1..=to).take(SLOTS) {
-            self.slots[(passed % SLOTS as u64) as usize] = 0;
+            let passed = &mut self.slots[(passed % SLOTS as u64) as usize];
+            self.held -= (*passed).into() as u32;
+            *passed = C::default();
         }
         self.at = now;
-        now
     }
 
-    fn in_window(&self) -> u32 {
-        self.slots.iter().map(|&count| u32::from(count)).sum()
+    /// Requests that both would let pass at `now`.
+    fn room(&mut self, now: u64, limit: Limit) -> u32 {
+        self.advance(now, limit);
+        self.left(limit)
     }
 
-    /// Requests that both would let pass now.
-    fn room(&self, limit: &Limit) -> u32 {
+    fn left(&self, limit: Limit) -> u32 {
         let full = u64::from(limit.burst) * REQUEST;
         let in_bucket = full.saturating_sub(self.level) / REQUEST;
-        limit.burst.saturating_sub(self.in_window()).min(in_bucket as u32)
+        limit.burst.saturating_sub(self.held).min(in_bucket as u32)
     }
 
-    /// Nanoseconds until one more request passes both.
-    fn wait(&self, now: u64, limit: &Limit) -> u64 {
+    fn judgement(&self, limit: Limit, cost: u32) -> Judgement {
+        Judgement {
+            admitted: false,
+            remaining: self.left(limit),
+            retry_after: Duration::from_micros(self.wait(limit, cost)),
+            reset: Duration::from_micros(self.forgotten_in(limit)),
+        }
+    }
+
+    /// Microseconds until a request that costs `cost` passes both.
+    fn wait(&self, limit: Limit, cost: u32) -> u64 {
         let full = u64::from(limit.burst) * REQUEST;
-        let over = (self.level + REQUEST).saturating_sub(full);
+        let over = (self.level + u64::from(cost) * REQUEST).saturating_sub(full);
         let bucket = over.div_ceil(u64::from(limit.per_minute));
-        bucket.max(self.window_passes_in(now, limit.burst))
+        bucket.max(self.window_holds_in(limit.burst - cost))
     }
 
-    /// Nanoseconds until the window holds less than `burst`, oldest sub-windows first.
-    fn window_passes_in(&self, now: u64, burst: u32) -> u64 {
-        let mut held = self.in_window();
-        let current = now / SLOT;
+    /// Microseconds until the window holds at most `most`, oldest sub-windows first.
+    fn window_holds_in(&self, most: u32) -> u64 {
+        let mut held = self.held;
+        let current = self.at / SLOT;
         let mut until = 0;
         for age in (0..SLOTS as u64).rev() {
-            if held < burst {
+            if held <= most {
                 break;
             }
             let Some(begun) = current.checked_sub(age) else { continue };
-            held -= u32::from(self.slots[(begun % SLOTS as u64) as usize]);
-            until = (begun + SLOTS as u64) * SLOT - now;
+            held -= self.slots[(begun % SLOTS as u64) as usize].into() as u32;
+            until = (begun + SLOTS as u64) * SLOT - self.at;
         }
         until
     }
 
-    /// Nanoseconds until neither holds anything.
-    fn forgotten_in(&self, now: u64, limit: &Limit) -> u64 {
+    /// Microseconds until neither holds anything.
+    fn forgotten_in(&self, limit: Limit) -> u64 {
         let bucket = self.level.div_ceil(u64::from(limit.per_minute));
-        bucket.max(self.window_passes_in(now, 1))
+        let current = self.at / SLOT;
+        let newest = (0..SLOTS as u64)
+            .filter_map(|age| current.checked_sub(age))
+            .find(|begun| self.slots[(begun % SLOTS as u64) as usize].into() > 0);
+        let window = newest.map_or(0, |begun| (begun + SLOTS as u64) * SLOT - self.at);
+        bucket.max(window)
     }
 }
 

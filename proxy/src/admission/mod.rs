@@ -1,20 +1,23 @@
 //! Whether a request may pass.
 //!
 //! Rules are policy (`limits.toml`) and read with every request; what was counted is kept here and
-//! outlives a change of the rules.
+//! outlives a change of the rules. All rules about a request must admit it, and it is counted under
+//! all of them or under none.
 
-mod clients;
+mod local;
 mod meter;
+mod table;
+mod verdict;
+mod who;
 
-pub use clients::{Clients, Counted};
 pub use meter::{Judgement, Meter};
+pub use verdict::{By, Outcome, Verdict, headers};
+pub use who::Who;
 
-use crate::respond::{Kind, Problem, whole_seconds};
 use crate::route::Endpoint;
-use penstock_config::policy::{Class, Limit, Limits};
-use serde::Serialize;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use local::Local;
+use penstock_config::policy::{Class, Limit, Limits, Rule, Scope};
+use std::time::Instant;
 
 /// What a request of this endpoint is counted as; `None`: it always passes.
 pub fn class_of(endpoint: Endpoint) -> Option<Class> {
@@ -30,119 +33,82 @@ pub fn class_of(endpoint: Endpoint) -> Option<Class> {
     }
 }
 
-/// What became of a request under a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It passed.
-    Admitted,
-    /// It did not.
-    Refused,
-    /// It passed because the rule is a shadow.
-    WouldRefuse,
+/// A request, as far as limits go.
+#[derive(Debug, Clone)]
+pub struct Asked<'r> {
+    /// The rules.
+    pub limits: &'r Limits,
+    /// What it is counted as.
+    pub class: Class,
+    /// Its method.
+    pub method: &'r str,
+    /// Its path, folded; empty where no rule of the class looks at paths.
+    pub path: String,
+    /// Whose it is.
+    pub who: Who,
+    /// Limits of the client's own, by [`Class`], in place of those of `key.…`.
+    pub own_limits: [Option<Limit>; Class::ALL.len()],
+    /// What it costs under a rule that weighs.
+    pub cost: u32,
 }
 
-/// What a rule said about a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verdict {
-    /// Whose requests were counted.
-    pub scope: &'static str,
-    /// As what.
-    pub class: &'static str,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Requests in any 60 seconds.
-    pub limit: u32,
-    /// Of these, left.
-    pub remaining: u32,
-    /// Until one more would pass, whole seconds rounded up; absent when one would now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after_seconds: Option<u64>,
-    /// Until all of the limit is there again, whole seconds rounded up.
-    pub reset_seconds: u64,
+/// A rule about a request, and what it asks of it.
+#[derive(Debug, Clone, Copy)]
+struct Charge<'r> {
+    rule: &'r Rule,
+    limit: Limit,
+    cost: u32,
+}
+
+impl Charge<'_> {
+    fn verdict(&self, by: By, judged: Judgement) -> Verdict {
+        Verdict::of(self.rule, self.limit.burst, self.cost, by, judged)
+    }
+}
+
+impl Asked<'_> {
+    /// The rules about it, those of its client first.
+    fn charges(&self) -> impl Iterator<Item = Charge<'_>> {
+        let scope = match self.who {
+            Who::Key(_) => Scope::Key,
+            _ => Scope::Address,
+        };
+        let about = |scope| self.limits.about(scope, self.class, self.method, &self.path);
+        about(scope).chain(about(Scope::Global)).filter_map(|rule| self.charge(rule))
+    }
+
+    fn charge<'s>(&'s self, rule: &'s Rule) -> Option<Charge<'s>> {
+        let own = self.own_limits[self.class as usize]
+            .filter(|_| rule.scope == Scope::Key && rule.is_built_in());
+        let limit = own.or_else(|| rule.enabled.then_some(rule.limit))?;
+        let cost = if rule.weighs { self.cost } else { 1 };
+        Some(Charge { rule, limit, cost })
+    }
 }
 
 /// Counts requests and refuses those that are too many.
 #[derive(Debug)]
 pub struct Admission {
-    clients: Clients,
+    local: Local,
     began: Instant,
 }
 
 impl Admission {
     /// Nobody has asked yet.
     pub fn new(now: Instant) -> Self {
-        Self { clients: Clients::default(), began: now }
+        Self { local: Local::default(), began: now }
     }
 
-    /// Judges and counts a request; `None`: no rule is about it.
-    pub fn judge(
-        &self,
-        limits: &Limits,
-        class: Class,
-        address: IpAddr,
-        now: Instant,
-    ) -> Option<Verdict> {
-        let limit = limits.of_address(class)?;
-        let since = now.saturating_duration_since(self.began).as_nanos();
+    /// Judges and counts a request. The verdicts of all rules about it, up to the first that refuses.
+    pub fn judge(&self, asked: &Asked<'_>, now: Instant) -> Vec<Verdict> {
+        let since = now.saturating_duration_since(self.began).as_micros();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
-        let who = Counted::by_address(class, address);
-        Some(verdict(class, limit, self.clients.ask(who, since, limit, limits.max_clients)))
+        self.local.judge(asked, since)
     }
 
     /// Clients that are counted.
     pub fn clients(&self) -> usize {
-        self.clients.len()
-    }
-}
-
-fn verdict(class: Class, limit: &Limit, judged: Judgement) -> Verdict {
-    let outcome = match (judged.admitted, limit.shadow) {
-        (true, _) => Outcome::Admitted,
-        (false, true) => Outcome::WouldRefuse,
-        (false, false) => Outcome::Refused,
-    };
-    let wait = whole_seconds(judged.retry_after);
-    Verdict {
-        scope: "address",
-        class: class.name(),
-        outcome,
-        limit: limit.burst,
-        remaining: judged.remaining,
-        retry_after_seconds: (wait > 0).then_some(wait),
-        reset_seconds: whole_seconds(judged.reset),
-    }
-}
-
-impl Verdict {
-    /// The refusal, if it is one.
-    pub fn refusal(&self) -> Option<Problem> {
-        if self.outcome != Outcome::Refused {
-            return None;
-        }
-        let wait = self.retry_after_seconds.unwrap_or(1);
-        let detail = format!(
-            "more than {} {} requests in a minute from your address; the next one passes in {wait} s",
-            self.limit, self.class
-        );
-        Some(Problem::new(Kind::TooManyRequests, detail).retry_after(Duration::from_secs(wait)))
-    }
-
-    /// The response headers that tell it, `(name, value)`: the customary ones, and those of the IETF
-    /// draft "RateLimit header fields for HTTP". None for shadow rules.
-    pub fn headers(&self) -> Vec<(&'static str, String)> {
-        if self.outcome == Outcome::WouldRefuse {
-            return Vec::new();
-        }
-        let Self { class, limit, remaining, reset_seconds, .. } = self;
-        let refilled = self.retry_after_seconds.unwrap_or(*reset_seconds);
-        vec![
-            ("X-RateLimit-Limit", limit.to_string()),
-            ("X-RateLimit-Remaining", remaining.to_string()),
-            ("X-RateLimit-Reset", reset_seconds.to_string()),
-            ("RateLimit-Policy", format!("\"{class}\";q={limit};w=60")),
-            ("RateLimit", format!("\"{class}\";r={remaining};t={refilled}")),
-        ]
+        self.local.clients()
     }
 }
 

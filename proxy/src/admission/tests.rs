@@ -1,50 +1,153 @@
 use super::*;
 use penstock_config::clock::{Clock, Stepped};
-use penstock_config::policy::Policy;
+use penstock_config::policy::{FileSet, Policy};
+use std::net::IpAddr;
+use std::time::Duration;
 
-const ADDRESS: &str = "192.0.2.7";
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
-fn ask(admission: &Admission, limits: &Limits, clock: &dyn Clock) -> Verdict {
-    let address = ADDRESS.parse().unwrap();
-    admission.judge(limits, Class::Search, address, clock.now()).expect("search is limited")
+fn limits(text: &str) -> Limits {
+    Policy::from_files(&FileSet::of([("limits.toml", text)])).unwrap().0.limits
+}
+
+fn asked<'l>(limits: &'l Limits, class: Class, who: Who) -> Asked<'l> {
+    let (method, path) = ("GET", String::new());
+    Asked { limits, class, method, path, who, own_limits: [None; 4], cost: 1 }
+}
+
+/// Of `count` requests at once, how many pass.
+fn passing(admission: &Admission, asked: &Asked<'_>, clock: &dyn Clock, count: usize) -> usize {
+    let passes = |_: &usize| {
+        let verdicts = admission.judge(asked, clock.now());
+        verdicts.iter().all(|verdict| verdict.refusal().is_none())
+    };
+    (0..count).filter(passes).count()
 }
 
 #[test]
 fn a_client_that_waits_as_it_is_told_is_admitted() {
     let clock = Stepped::at(0);
     let admission = Admission::new(clock.now());
-    let limits = Policy::default().limits;
+    let limits = limits("");
+    let asked = asked(&limits, Class::Search, ADDRESS.into());
+    let ask = || admission.judge(&asked, clock.now()).remove(0);
     for n in 1..=150 {
-        let verdict = ask(&admission, &limits, &*clock);
+        let verdict = ask();
         assert_eq!((verdict.outcome, verdict.remaining), (Outcome::Admitted, 150 - n));
         assert!(verdict.refusal().is_none());
     }
-    let refused = ask(&admission, &limits, &*clock);
-    let problem = refused.refusal().expect("150 in a minute are enough");
+    let problem = ask().refusal().expect("150 in a minute are enough");
     assert_eq!(problem.kind.status(), 429);
     let wait = problem.retry_after.unwrap();
     // Not before the whole window has passed by: the burst took all of it.
     assert_eq!(wait, Duration::from_secs(63));
     clock.step(Duration::from_micros(62_999_999));
-    assert_eq!(ask(&admission, &limits, &*clock).outcome, Outcome::Refused);
+    assert_eq!(ask().outcome, Outcome::Refused);
     clock.step(Duration::from_micros(1));
-    assert_eq!(ask(&admission, &limits, &*clock).outcome, Outcome::Admitted);
+    assert_eq!(ask().outcome, Outcome::Admitted);
 }
 
 #[test]
 fn a_shadow_counts_and_tells_nobody() {
     let clock = Stepped::at(0);
     let admission = Admission::new(clock.now());
-    let mut limits = Policy::default().limits;
-    let search = limits.address[Class::Search as usize].as_mut().unwrap();
-    search.shadow = true;
-    let verdicts: Vec<_> = (0..151).map(|_| ask(&admission, &limits, &*clock)).collect();
-    let last = &verdicts[150];
-    assert_eq!(last.outcome, Outcome::WouldRefuse);
-    assert!(last.refusal().is_none() && last.headers().is_empty());
+    let shadowed = limits("[address.search]\nshadow = true\n");
+    let client = ADDRESS.into();
+    let mut last = Vec::new();
+    for _ in 0..151 {
+        last = admission.judge(&asked(&shadowed, Class::Search, client), clock.now());
+    }
+    assert_eq!(last[0].outcome, Outcome::WouldRefuse);
+    assert!(last[0].refusal().is_none() && headers(&last).is_empty());
     // Enforced from now on: what was counted stays counted.
-    limits.address[Class::Search as usize].as_mut().unwrap().shadow = false;
-    assert_eq!(ask(&admission, &limits, &*clock).outcome, Outcome::Refused);
+    let enforced = limits("");
+    assert_eq!(passing(&admission, &asked(&enforced, Class::Search, client), &*clock, 1), 0);
+}
+
+#[test]
+fn a_shadow_beside_a_rule_is_not_in_its_way() {
+    let clock = Stepped::at(0);
+    let admission = Admission::new(clock.now());
+    let limits =
+        limits("[rules.tighter]\nclass = \"search\"\nper_minute = 10\nburst = 20\nshadow = true\n");
+    let asked = asked(&limits, Class::Search, ADDRESS.into());
+    assert_eq!(passing(&admission, &asked, &*clock, 200), 150);
+    clock.step(Duration::from_secs(63));
+    let verdicts = admission.judge(&asked, clock.now());
+    let seen: Vec<_> = verdicts.iter().map(|v| (&*v.rule, v.outcome)).collect();
+    let expected = [("address.search", Outcome::Admitted), ("rules.tighter", Outcome::Admitted)];
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_request_is_counted_under_all_rules_or_none() {
+    let clock = Stepped::at(0);
+    let admission = Admission::new(clock.now());
+    let limits = limits(
+        "[global.search]\nenabled = true\nper_minute = 100\nburst = 110\n\
+         [address.search]\nper_minute = 80\nburst = 90\n",
+    );
+    let client = |n: u32| asked(&limits, Class::Search, Who::V4(n));
+    assert_eq!(passing(&admission, &client(1), &*clock, 100), 90);
+    assert_eq!(passing(&admission, &client(2), &*clock, 100), 20);
+    // What everybody's rule refused was not counted under the client's own.
+    let verdicts = admission.judge(&client(2), clock.now());
+    assert_eq!((verdicts[0].outcome, verdicts[0].remaining), (Outcome::Admitted, 70));
+    assert_eq!((verdicts[1].outcome, verdicts[1].scope), (Outcome::Refused, "global"));
+    let told = headers(&verdicts);
+    assert!(told.contains(&("X-RateLimit-Limit", "90".into())), "{told:?}");
+    // Nor the other way round. (Of 110, 106 leaked in 64 seconds.)
+    clock.step(Duration::from_secs(64));
+    assert_eq!(passing(&admission, &client(3), &*clock, 500), 90);
+    assert_eq!(passing(&admission, &client(4), &*clock, 500), 16);
+}
+
+#[test]
+fn keys_have_limits_of_their_own_and_are_not_counted_by_address() {
+    let clock = Stepped::at(0);
+    let admission = Admission::new(clock.now());
+    let limits = limits("");
+    let key = asked(&limits, Class::Search, Who::key("one"));
+    assert_eq!(passing(&admission, &key, &*clock, 2_000), 1_500);
+    let mut own = asked(&limits, Class::Passthrough, Who::key("two"));
+    assert_eq!(passing(&admission, &own, &*clock, 500), 500, "not limited by default");
+    own.own_limits[Class::Passthrough as usize] = Some(Limit { per_minute: 5, burst: 7 });
+    assert_eq!(passing(&admission, &own, &*clock, 500), 7);
+    assert_eq!(admission.clients(), 2);
+}
+
+#[test]
+fn a_request_may_cost_more_than_one() {
+    let clock = Stepped::at(0);
+    let admission = Admission::new(clock.now());
+    let limits = limits("[address.search]\nper_minute = 90\nburst = 100\nweigh = true\n");
+    let mut asked = asked(&limits, Class::Search, ADDRESS.into());
+    asked.cost = 7;
+    assert_eq!(passing(&admission, &asked, &*clock, 50), 14);
+    asked.cost = 1;
+    assert_eq!(passing(&admission, &asked, &*clock, 50), 2);
+    // More than there will ever be room for: all of it.
+    clock.step(Duration::from_secs(120));
+    asked.cost = 1_000;
+    assert_eq!(passing(&admission, &asked, &*clock, 2), 1);
+}
+
+#[test]
+fn paths_of_the_application_have_rules_of_their_own() {
+    let clock = Stepped::at(0);
+    let admission = Admission::new(clock.now());
+    let limits = limits(
+        "[rules.login]\npath = \"/login\"\nmethods = [\"POST\"]\nper_minute = 3\nburst = 5\n",
+    );
+    let mut asked = asked(&limits, Class::Passthrough, ADDRESS.into());
+    asked.path = "/login".into();
+    assert_eq!(passing(&admission, &asked, &*clock, 50), 50);
+    asked.method = "POST";
+    assert_eq!(passing(&admission, &asked, &*clock, 50), 5);
+    asked.path = "/logout".into();
+    assert_eq!(passing(&admission, &asked, &*clock, 50), 50);
+    let login = limits.rules.iter().find(|rule| &*rule.name == "rules.login").unwrap();
+    assert!(admission.local.knows(ADDRESS.into(), login.id));
 }
 
 #[test]
@@ -58,15 +161,16 @@ fn every_endpoint_but_health_has_a_class() {
 fn headers_tell_the_verdict() {
     let clock = Stepped::at(0);
     let admission = Admission::new(clock.now());
-    let verdict = ask(&admission, &Policy::default().limits, &*clock);
-    let headers = verdict.headers();
+    let limits = limits("[rules.slow]\nclass = \"search\"\nper_minute = 100\nburst = 120\n");
+    let asked = asked(&limits, Class::Search, ADDRESS.into());
+    let told = headers(&admission.judge(&asked, clock.now()));
     let expected = [
-        ("X-RateLimit-Limit", "150"),
-        ("X-RateLimit-Remaining", "149"),
+        ("X-RateLimit-Limit", "120"),
+        ("X-RateLimit-Remaining", "119"),
         ("X-RateLimit-Reset", "63"),
-        ("RateLimit-Policy", "\"search\";q=150;w=60"),
-        ("RateLimit", "\"search\";r=149;t=63"),
+        ("RateLimit-Policy", "\"search\";q=150;w=60, \"slow\";q=120;w=60"),
+        ("RateLimit", "\"search\";r=149;t=63, \"slow\";r=119;t=63"),
     ];
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    assert_eq!(headers, expected);
+    let told: Vec<_> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(told, expected);
 }

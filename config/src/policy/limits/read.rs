@@ -1,0 +1,121 @@
+//! `limits.toml`, from text to rules.
+
+use super::{Class, Lease, Limit, Limits, Mode, PathPattern, Prices, Rule, Scope};
+use crate::read::{Read, Section};
+use std::time::Duration;
+
+/// Most requests a minute of everybody together, and in any 60 seconds.
+const MOST_GLOBAL: usize = 100_000_000;
+
+const CLASSES: [(&str, Class); 4] = [
+    ("search", Class::Search),
+    ("recommend", Class::Recommend),
+    ("events", Class::Events),
+    ("passthrough", Class::Passthrough),
+];
+const SCOPES: [(&str, Scope); 3] =
+    [("address", Scope::Address), ("key", Scope::Key), ("global", Scope::Global)];
+
+pub(in crate::policy) fn read(file: &Section<'_>) -> Limits {
+    let enabled = file.flag("enabled");
+    let mut limits = Limits {
+        max_clients: file.count("max_clients", 1_000..=100_000_000),
+        mode: file.choice("mode", &[("strict", Mode::Strict), ("leased", Mode::Leased)]),
+        lease: file.table("lease", |section| Lease {
+            percent: section.count("percent", 1..=50) as u32,
+            lives: section.duration("lives", Duration::from_millis(100)..=Duration::from_secs(60)),
+        }),
+        least_instances: file.count("least_instances", 1..=10_000) as u32,
+        prices: file.table("prices", |section| Prices {
+            per_results: section.count("per_results", 0..=100) as u32,
+            semantic: section.count("semantic", 0..=1_000) as u32,
+        }),
+        rules: Vec::new(),
+    };
+    for (name, scope) in SCOPES {
+        file.table(name, |section| {
+            for (class_name, class) in CLASSES {
+                let name = format!("{name}.{class_name}");
+                limits.rules.push(
+                    section.table(class_name, |section| read_rule(section, &name, scope, class)),
+                );
+            }
+        });
+    }
+    file.table("rule", |template| drop(read_own(template, "template")));
+    let own = file.tables("rules", "rule", |name, section| read_own(section, name));
+    limits.rules.extend(own);
+    check_names(file, &limits.rules);
+    if !enabled {
+        limits.rules.clear();
+    }
+    limits
+}
+
+/// A rule with a name of the operator's choice.
+fn read_own(section: &Section<'_>, name: &str) -> Rule {
+    let scope = section.choice("scope", &SCOPES);
+    let class = section.choice("class", &CLASSES);
+    let path = section.parsed("path", false, PathPattern::parse);
+    let methods = section.list("methods", method);
+    if path.is_some() && class != Class::Passthrough {
+        let message = "our own endpoints have one path each; paths are for class = \"passthrough\"";
+        section.problem("path", message, Some("remove the path, or the class".to_owned()));
+    }
+    let rule = read_rule(section, &format!("rules.{name}"), scope, class);
+    Rule { path, methods, ..rule }
+}
+
+fn method(text: &str) -> Read<String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+        return Ok(text.to_owned());
+    }
+    let upper = text.to_ascii_uppercase();
+    Err(("methods are written in capital letters".to_owned(), Some(format!("write \"{upper}\""))))
+}
+
+fn read_rule(section: &Section<'_>, name: &str, scope: Scope, class: Class) -> Rule {
+    let (most, most_burst) = match scope {
+        Scope::Global => (MOST_GLOBAL, MOST_GLOBAL),
+        Scope::Address | Scope::Key => (Limit::MOST_PER_MINUTE, Limit::MOST_BURST),
+    };
+    let limit = Limit {
+        per_minute: section.count("per_minute", 1..=most) as u32,
+        burst: section.count("burst", 1..=most_burst) as u32,
+    };
+    let rule = Rule {
+        id: id_of(name),
+        name: name.into(),
+        scope,
+        class,
+        path: None,
+        methods: Vec::new(),
+        limit,
+        enabled: section.flag("enabled"),
+        shadow: section.flag("shadow"),
+        weighs: section.flag("weigh"),
+    };
+    let least = Limit::least_burst(limit.per_minute);
+    if limit.burst < least {
+        let message = "no minute may admit more than burst, so per_minute cannot be reached";
+        let advice = format!("write {least} or more, or lower per_minute");
+        section.problem("burst", message, Some(advice));
+    }
+    rule
+}
+
+/// FNV-1a of a rule's name.
+fn id_of(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Two names with one id would count together: rare enough to ask for another name.
+fn check_names(file: &Section<'_>, rules: &[Rule]) {
+    for (at, rule) in rules.iter().enumerate() {
+        if let Some(other) = rules[..at].iter().find(|other| other.id == rule.id) {
+            let message =
+                format!("{} and {} cannot be told apart by their ids", rule.name, other.name);
+            file.problem("rules", &message, Some("give one of them another name".to_owned()));
+        }
+    }
+}
