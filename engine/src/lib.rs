@@ -8,6 +8,7 @@ pub mod features;
 pub mod model;
 pub mod query;
 pub mod rank;
+pub mod redis;
 pub mod resilience;
 pub mod retrieve;
 pub mod serve;

@@ -2,15 +2,19 @@
 //!
 //! A file (`penstock.toml`, see `config/defaults/penstock.toml` for every key) overridden by the
 //! environment. An environment variable that is empty counts as not set, except where "none" is a
-//! value: `PENSTOCK_UPSTREAM`, `PENSTOCK_TRUSTED_PROXIES` and `PENSTOCK_EMBEDDING_MODEL` empty
-//! mean none, whatever the file says. Relative paths are relative to the working directory.
+//! value: `PENSTOCK_UPSTREAM`, `PENSTOCK_TRUSTED_PROXIES`, `PENSTOCK_EMBEDDING_MODEL` and
+//! `PENSTOCK_REDIS_URL` empty mean none, whatever the file says. Relative paths are relative to the working directory.
 
 mod parse;
+mod redis;
+mod secret;
 mod server;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use redis::{Redis, RedisKind, RedisNode, RedisUrl};
+pub use secret::Secret;
 pub use server::{Scheme, Server};
 
 use crate::disk;
@@ -88,6 +92,8 @@ pub struct Bootstrap {
     pub policy_dir: PathBuf,
     /// The shop's own application.
     pub upstream: Upstream,
+    /// Redis; `None`: embedded.
+    pub redis: Option<Redis>,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// A folder with an embedding model; `None`: what the index says.
@@ -164,6 +170,9 @@ impl Bootstrap {
         if let Some(model) = &self.embedding_model {
             need("embedding_model", "PENSTOCK_EMBEDDING_MODEL", model, true);
         }
+        if let Some(file) = self.redis.as_ref().and_then(|redis| redis.password_file.as_ref()) {
+            need("redis.password_file", "PENSTOCK_REDIS_PASSWORD_FILE", file, false);
+        }
         problems
     }
 }
@@ -205,6 +214,7 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
         data_dir,
         policy_dir,
         upstream,
+        redis: file.table("redis", |s| read_redis(s, settings)),
         trusted_proxies: settings.list(
             file,
             "trusted_proxies",
@@ -250,6 +260,20 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
             ))
         }),
     }
+}
+
+fn read_redis(section: &Section<'_>, settings: &Settings<'_>) -> Option<Redis> {
+    let url = settings.optional(section, "url", "PENSTOCK_REDIS_URL", redis::parse_optional);
+    let password_file =
+        settings.optional_path(section, "password_file", "PENSTOCK_REDIS_PASSWORD_FILE");
+    let namespace =
+        settings.text(section, "namespace", "PENSTOCK_REDIS_NAMESPACE", redis::namespace);
+    let redis = Redis { url: url.flatten()?, password_file, namespace: namespace? };
+    if redis.url.password.is_some() && redis.password_file.is_some() {
+        let message = "the URL has a password, too; keep one of the two";
+        settings.cross("redis.password_file", message.to_owned());
+    }
+    Some(redis)
 }
 
 fn read_tls(section: &Section<'_>, settings: &Settings<'_>) -> Option<Tls> {

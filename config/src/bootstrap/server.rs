@@ -42,13 +42,15 @@ pub struct Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
-        if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}")
-        } else {
-            write!(f, "{scheme}://{host}:{port}")
-        }
+        write!(f, "{}://", self.scheme.as_str())?;
+        write_host(f, &self.host)?;
+        write!(f, ":{}", self.port)
     }
+}
+
+/// A host as in a URL: IPv6 in brackets.
+pub(super) fn write_host(f: &mut fmt::Formatter<'_>, host: &str) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]") } else { f.write_str(host) }
 }
 
 /// Reads `scheme://host`, `scheme://host:port`, with at most a slash behind.
@@ -100,7 +102,7 @@ pub(super) fn parse(text: &str) -> Read<Server> {
 }
 
 /// A DNS name or an IPv4 address, loosely: underscores are common inside clusters.
-fn is_name(host: &str) -> bool {
+pub(super) fn is_name(host: &str) -> bool {
     let label = |part: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         (1..=63).contains(&part.len()) && !part.starts_with('-') && part.bytes().all(plain)

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Settings of services this version cannot use: refusing them is better than ignoring them.
-const REMOTE: [&str; 3] = ["PENSTOCK_REDIS_URL", "PENSTOCK_DATABASE_URL", "PENSTOCK_REPLICA_URLS"];
+const REMOTE: [&str; 2] = ["PENSTOCK_DATABASE_URL", "PENSTOCK_REPLICA_URLS"];
 const EMBEDDED_ONLY: &str = "this version runs embedded only and would not use it";
 
 pub(super) struct Settings<'a> {
@@ -51,6 +51,18 @@ impl<'a> Settings<'a> {
         self.text(section, key, variable, parse::path)
     }
 
+    /// As `text`, but a variable that is set and empty means none.
+    pub(super) fn optional<T>(
+        &self,
+        section: &Section<'_>,
+        key: &str,
+        variable: &str,
+        parse: Parse<T>,
+    ) -> Option<T> {
+        let value = self.text(section, key, variable, parse);
+        if self.cleared(variable) { None } else { value }
+    }
+
     /// As `path`, but a variable that is set and empty means none.
     pub(super) fn optional_path(
         &self,
@@ -58,8 +70,7 @@ impl<'a> Settings<'a> {
         key: &str,
         variable: &str,
     ) -> Option<PathBuf> {
-        let path = self.path(section, key, variable);
-        if self.cleared(variable) { None } else { path }
+        self.optional(section, key, variable, parse::path)
     }
 
     /// A port of 0 (any free one) stands in for an address that is wrong.
@@ -125,14 +136,11 @@ impl<'a> Settings<'a> {
     }
 
     pub(super) fn refuse_remote(&self, file: &Section<'_>) {
-        for table in ["redis", "database"] {
-            if file.has(table) {
-                let hint = format!("remove [{table}]");
-                file.table(table, |section| {
-                    section.ignore();
-                    section.problem("", EMBEDDED_ONLY, Some(hint));
-                });
-            }
+        if file.has("database") {
+            file.table("database", |section| {
+                section.ignore();
+                section.problem("", EMBEDDED_ONLY, Some("remove [database]".into()));
+            });
         }
         for variable in REMOTE {
             for variable in [variable.to_owned(), format!("{variable}_FILE")] {

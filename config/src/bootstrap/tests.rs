@@ -96,7 +96,7 @@ fn every_setting_has_a_key_and_a_variable_and_the_variable_wins() {
 #[test]
 fn an_empty_variable_is_none_where_none_is_a_value() {
     let text = "embedding_model = \"/m\"\ntrusted_proxies = [\"::1\"]\nworkers = 3\n\
-                upstream.urls = [\"http://a\"]\n";
+                upstream.urls = [\"http://a\"]\nredis.url = \"redis://a\"\n";
     let empty = [
         ("PENSTOCK_EMBEDDING_MODEL", ""),
         ("PENSTOCK_TRUSTED_PROXIES", " "),
@@ -109,6 +109,89 @@ fn an_empty_variable_is_none_where_none_is_a_value() {
     assert_eq!(found.trusted_proxies, []);
     assert_eq!(found.upstream.servers, []);
     assert_eq!(found.workers, 3);
+    assert_eq!(found.redis, None);
+}
+
+#[test]
+fn redis_is_read_from_its_url() {
+    let check = |url: &str, shown: &str| {
+        let found = valid("", &[("PENSTOCK_REDIS_URL", url)]).redis.expect(url);
+        assert_eq!(found.url.to_string(), shown, "{url}");
+        assert_eq!(found.namespace, "penstock");
+        found.url
+    };
+    check("redis://a", "redis://a:6379");
+    check("redis://a:1/0", "redis://a:1");
+    check("rediss://[::1]/7", "rediss://[::1]:6379/7");
+    let url = check("REDIS://me:p%40s%3As@A.b:1/2", "redis://me@a.b:1/2");
+    assert_eq!(url.password.as_ref().map(Secret::expose), Some("p@s:s"));
+    assert!(!format!("{url:?}").contains("p@s"), "{url:?}");
+    let url = check("redis://:pw@a", "redis://a:6379");
+    assert_eq!((url.user, url.password.as_ref().map(Secret::expose)), (None, Some("pw")));
+    let url = check("redis+sentinel://a,b:7/shop/3", "redis+sentinel://a:26379,b:7/shop/3");
+    assert_eq!(url.kind, RedisKind::Sentinel { service: "shop".into() });
+    check("rediss+sentinel://a/shop", "rediss+sentinel://a:26379/shop");
+    check("redis+cluster://a,b:7, c/", "redis+cluster://a:6379,b:7,c:6379");
+    check("rediss+cluster://u:x@a", "rediss+cluster://u@a:6379");
+    let file = "redis = { url = \"redis://a\", namespace = \"shop-1\" }\n";
+    let env = [("PENSTOCK_REDIS_NAMESPACE", "shop-2")];
+    assert_eq!(valid(file, &[]).redis.map(|redis| redis.namespace).as_deref(), Some("shop-1"));
+    assert_eq!(valid(file, &env).redis.map(|redis| redis.namespace).as_deref(), Some("shop-2"));
+}
+
+#[test]
+fn redis_urls_that_are_none_say_why_and_keep_the_password() {
+    let check = |url: &str, expected: &str| {
+        let problems = parse("", &[("PENSTOCK_REDIS_URL", url)]).expect_err(url).join("\n");
+        assert!(problems.contains(expected), "{url}: {problems}");
+        assert!(!problems.contains("hush"), "{problems}");
+    };
+    check("shop:6379", "has no scheme; write \"redis://shop:6379\"");
+    check("me:hush@shop", "has no scheme; write \"redis://…@shop\"");
+    check("reddis://me:hush@shop", "did you mean redis://?");
+    check("redis-cluster://shop", "did you mean redis+cluster://?");
+    check("http://u:hush@shop", "write redis://, redis+sentinel:// or redis+cluster://");
+    check("redis://me:hu%sh%@shop", "not percent-encoded");
+    check("redis://shop?db=3", "the URL takes no options");
+    check("redis://shop/x", "\"x\" is not the number of a database");
+    check("redis://shop/1/2", "at most the number of a database");
+    check("redis://a,b", "more than one server; write redis+sentinel://");
+    check("redis+sentinel://a,b", "the name of the service");
+    check("redis+sentinel://a,b/shop/x", "not the number of a database");
+    check("redis+cluster://a/1", "only database 0");
+    check("redis://", "not a name and not an address");
+    check("redis://a,", "not a name and not an address");
+    check("redis://::1", "in brackets: [::1]");
+    check("redis://a:0", "the port of \"a\"");
+    let both =
+        [("PENSTOCK_REDIS_URL", "redis://:hush@a"), ("PENSTOCK_REDIS_PASSWORD_FILE", "/dev/null")];
+    assert!(parse("", &both).expect_err("both").join("").contains("keep one of the two"));
+    let namespace = [("PENSTOCK_REDIS_NAMESPACE", "{a}")];
+    let problems = parse("", &namespace).expect_err("braces").join("");
+    assert!(problems.contains("cannot begin the keys"), "{problems}");
+}
+
+#[test]
+fn a_password_file_is_read_when_it_is_needed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("password");
+    let env = [
+        ("PENSTOCK_REDIS_URL", "redis://a"),
+        ("PENSTOCK_REDIS_PASSWORD_FILE", path.to_str().expect("UTF-8")),
+    ];
+    let redis = valid("", &env).redis.expect("set");
+    let check = |content: &[u8], expected: Option<&str>| {
+        std::fs::write(&path, content).expect("written");
+        let password = redis.password().expect("readable");
+        assert_eq!(password.as_ref().map(Secret::expose), expected);
+    };
+    check(b"one\n", Some("one"));
+    check(b"two words \r\n", Some("two words "));
+    check(b"\n", None);
+    std::fs::write(&path, [b'x'; 5_000]).expect("written");
+    assert!(redis.password().is_err());
+    std::fs::remove_file(&path).expect("there");
+    assert!(redis.password().is_err());
 }
 
 #[test]
@@ -221,8 +304,8 @@ fn every_mistake_has_its_place_and_advice() {
 
 #[test]
 fn services_of_a_later_version_are_refused_not_ignored() {
-    for variable in ["PENSTOCK_REDIS_URL", "PENSTOCK_DATABASE_URL_FILE", "PENSTOCK_REPLICA_URLS"] {
-        let problems = parse("", &[(variable, "redis://x")]).expect_err(variable);
+    for variable in ["PENSTOCK_DATABASE_URL_FILE", "PENSTOCK_REPLICA_URLS"] {
+        let problems = parse("", &[(variable, "postgres://x")]).expect_err(variable);
         let expected = format!(
             "environment: {variable}: this version runs embedded only and would not use it; \
              unset {variable}"
@@ -230,9 +313,9 @@ fn services_of_a_later_version_are_refused_not_ignored() {
         assert_eq!(problems, [expected]);
     }
     assert_eq!(
-        parse("[redis]\nurl = \"redis://x\"\n", &[]).expect_err("refused"),
-        ["penstock.toml:1:2: redis: this version runs embedded only and would not use it; \
-             remove [redis]"]
+        parse("[database]\nurl = \"postgres://x\"\n", &[]).expect_err("refused"),
+        ["penstock.toml:1:2: database: this version runs embedded only and would not use it; \
+             remove [database]"]
     );
 }
 

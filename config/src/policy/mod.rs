@@ -21,7 +21,7 @@ pub use limits::{
 };
 pub use query::{FieldBoosts, Keyword, Query, Semantic};
 pub use ranking::{EventWeights, Fusion, Ranking, Weights, category_key};
-pub use resilience::{Deadlines, Resilience, UpstreamPolicy};
+pub use resilience::{BreakerPolicy, Deadlines, RedisPolicy, Resilience, UpstreamPolicy};
 
 use crate::problem::{Problem, Problems};
 use std::path::Path;

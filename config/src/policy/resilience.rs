@@ -30,6 +30,38 @@ pub struct UpstreamPolicy {
     pub retries: usize,
 }
 
+/// What is asked of Redis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RedisPolicy {
+    /// One operation; later than that the caller goes on without it.
+    pub timeout: Duration,
+}
+
+/// When a breaker opens, for how long, and how it closes again. One set for every dependency.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BreakerPolicy {
+    /// Failures in a row that open it, 1 to 1,000.
+    pub consecutive_failures: u32,
+    /// Calls in the last minute below which shares say nothing, 1 to 1,000,000.
+    pub min_calls: u32,
+    /// Share of failures in the last minute that opens it, in (0, 1].
+    pub error_rate: f64,
+    /// A call that takes longer is slow.
+    pub slow_call: Duration,
+    /// Share of slow calls in the last minute that opens it, in (0, 1].
+    pub slow_rate: f64,
+    /// How long it stays open the first time; twice as long each time it opens again.
+    pub open: Duration,
+    /// The longest it stays open.
+    pub max_open: Duration,
+    /// Share of calls that pass while half-open, in (0, 1].
+    pub half_open_share: f64,
+    /// A passed call without verdict for so long counts as failed.
+    pub probe_timeout: Duration,
+    /// Successes while half-open that close it, 1 to 100.
+    pub close_after: u32,
+}
+
 /// The validated content of `resilience.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resilience {
@@ -39,10 +71,20 @@ pub struct Resilience {
     pub max_queue: usize,
     /// Pass-through.
     pub upstream: UpstreamPolicy,
+    /// Redis.
+    pub redis: RedisPolicy,
+    /// Every breaker.
+    pub breaker: BreakerPolicy,
 }
 
 const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(1);
+
+/// Never none: a share of nothing would open at once, or never let a probe through.
+const SHARE: RangeInclusive<f64> = 0.001..=1.0;
+/// Shorter than this and a breaker protects nothing.
+const OPEN: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+const PROBE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(1);
 
 pub(super) fn read(file: &Section<'_>) -> Resilience {
     Resilience {
@@ -55,7 +97,31 @@ pub(super) fn read(file: &Section<'_>) -> Resilience {
             idle: section.duration("idle", TIMEOUT),
             retries: section.count("retries", 0..=5),
         }),
+        redis: file.table("redis", |section| RedisPolicy {
+            timeout: section.duration("timeout", DEADLINE),
+        }),
+        breaker: file.table("breaker", read_breaker),
     }
+}
+
+fn read_breaker(section: &Section<'_>) -> BreakerPolicy {
+    let breaker = BreakerPolicy {
+        consecutive_failures: section.count("consecutive_failures", 1..=1_000) as u32,
+        min_calls: section.count("min_calls", 1..=1_000_000) as u32,
+        error_rate: section.number("error_rate", SHARE),
+        slow_call: section.duration("slow_call", TIMEOUT),
+        slow_rate: section.number("slow_rate", SHARE),
+        open: section.duration("open", OPEN),
+        max_open: section.duration("max_open", OPEN),
+        half_open_share: section.number("half_open_share", SHARE),
+        probe_timeout: section.duration("probe_timeout", PROBE),
+        close_after: section.count("close_after", 1..=100) as u32,
+    };
+    if breaker.max_open < breaker.open {
+        let advice = "raise max_open or lower open".to_owned();
+        section.problem("max_open", "is shorter than open", Some(advice));
+    }
+    breaker
 }
 
 fn read_deadlines(section: &Section<'_>) -> Deadlines {

@@ -16,7 +16,7 @@ const OF_OURS: &[&str] = &[
 const OF_THE_COMMAND_LINE: &[&str] = &["PENSTOCK_CONFIG"];
 
 /// Known to the programs only to be refused until the code behind them exists.
-const REFUSED: &[&str] = &["PENSTOCK_REDIS_URL", "PENSTOCK_DATABASE_URL"];
+const REFUSED: &[&str] = &["PENSTOCK_DATABASE_URL"];
 
 fn variables(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("PENSTOCK_").map(|(at, _)| {
