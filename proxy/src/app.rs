@@ -10,6 +10,7 @@ use crate::upstream::Pool;
 use penstock_config::bootstrap::Bootstrap;
 use penstock_config::clock::SharedClock;
 use penstock_config::watch::Watcher;
+use penstock_engine::redis::Link;
 use penstock_engine::serve::EngineError;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -32,6 +33,8 @@ pub struct App {
     pub spans: Option<Spans>,
     /// The shop's application.
     pub upstream: Arc<Pool>,
+    /// Redis, when there is one.
+    pub link: Option<Arc<Link>>,
     /// Who may pass how often.
     pub admission: Admission,
     /// Whether the process is on its way out.

@@ -38,7 +38,12 @@ pub struct Gateway(pub Arc<App>);
 
 impl Gateway {
     /// Counts the request against its client's limits; the refusal, if there is one.
-    fn admit(&self, session: &Session, ctx: &mut Context, route: &Route) -> Option<Problem> {
+    async fn admit(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        route: &Route,
+    ) -> Option<Problem> {
         let app = &self.0;
         if matches!(route, Route::Options { .. }) {
             return None;
@@ -48,22 +53,22 @@ impl Gateway {
         let began = app.clock.now();
         let policy = ctx.policy.clone();
         let (path, query) = split_target(session.req_header().raw_path());
+        let method = session.req_header().method.clone();
         let asked = Asked {
             limits: &policy.limits,
             class,
-            method: session.req_header().method.as_str(),
+            method: method.as_str(),
             path: policy.limits.path_of(class, path),
             who: ctx.decision.client.address.into(),
             own_limits: [None; Class::ALL.len()],
             cost: cost(&policy, endpoint, query),
         };
-        let verdicts = app.admission.judge(&asked, began);
+        let verdicts = app.admission.judge(&asked, &policy.resilience, began).await;
         let refusal = verdicts.iter().find_map(Verdict::refusal);
-        for verdict in &verdicts {
-            app.metrics.judged(endpoint, verdict);
-        }
+        let took = app.clock.now() - began;
+        app.metrics.limits.judged(endpoint, &verdicts, took);
         ctx.decision.verdicts = verdicts;
-        ctx.decision.stage("admission", app.clock.now() - began);
+        ctx.decision.stage("admission", took);
         refusal
     }
 
@@ -93,7 +98,7 @@ impl Gateway {
             Ok(route) => route,
             Err(refused) => return Some(Err(refused.into())),
         };
-        if let Some(problem) = self.admit(session, ctx, &route) {
+        if let Some(problem) = self.admit(session, ctx, &route).await {
             return Some(Err(problem));
         }
         if route == Route::Upstream && app.upstream.is_configured() {

@@ -11,6 +11,7 @@ pub mod context;
 pub mod decision;
 pub mod drain;
 pub mod engine;
+pub mod fleet;
 pub mod gateway;
 pub mod identity;
 pub mod ops;

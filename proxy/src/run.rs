@@ -15,6 +15,7 @@ use penstock_config::clock::{self, SharedClock};
 use penstock_config::policy::install_defaults;
 use penstock_config::problem::Problems;
 use penstock_config::watch::{WatchOptions, Watcher};
+use penstock_engine::redis::Link;
 use prometheus::Registry;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -115,10 +116,13 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     let upstream =
         Arc::new(Pool::new(&settings.upstream.servers, metrics.upstream_healthy.clone()));
     let engine: Arc<EngineSlot> = Arc::default();
+    let link = settings.redis.clone().map(|redis| Link::new(redis, clock.clone())).transpose();
+    let link = link.context("cannot start the thread that talks to Redis")?.map(Arc::new);
     Ok(App {
         policies: watch(&settings, &engine, clock.clone())?,
         started: clock.now(),
-        admission: Admission::new(clock.now()),
+        admission: Admission::new(clock.now(), link.clone()),
+        link,
         clock,
         spans: Spans::from_env(&metrics)?,
         sample_ratio: spans::sample_ratio(),

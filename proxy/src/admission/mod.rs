@@ -6,17 +6,21 @@
 
 mod local;
 mod meter;
+mod shared;
 mod table;
 mod verdict;
 mod who;
 
 pub use meter::{Judgement, Meter};
+pub use shared::Shared;
 pub use verdict::{By, Outcome, Verdict, headers};
 pub use who::Who;
 
 use crate::route::Endpoint;
 use local::Local;
-use penstock_config::policy::{Class, Limit, Limits, Rule, Scope};
+use penstock_config::policy::{Class, Limit, Limits, Resilience, Rule, Scope};
+use penstock_engine::redis::Link;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What a request of this endpoint is counted as; `None`: it always passes.
@@ -89,26 +93,56 @@ impl Asked<'_> {
 /// Counts requests and refuses those that are too many.
 #[derive(Debug)]
 pub struct Admission {
-    local: Local,
+    counting: Counting,
     began: Instant,
 }
 
+/// Where requests are counted.
+#[derive(Debug)]
+enum Counting {
+    Here(Local),
+    Together(Shared),
+}
+
 impl Admission {
-    /// Nobody has asked yet.
-    pub fn new(now: Instant) -> Self {
-        Self { local: Local::default(), began: now }
+    /// Nobody has asked yet; with `link`, a fleet counts together.
+    pub fn new(now: Instant, link: Option<Arc<Link>>) -> Self {
+        let counting = match link {
+            None => Counting::Here(Local::default()),
+            Some(link) => Counting::Together(Shared::new(link)),
+        };
+        Self { counting, began: now }
     }
 
     /// Judges and counts a request. The verdicts of all rules about it, up to the first that refuses.
-    pub fn judge(&self, asked: &Asked<'_>, now: Instant) -> Vec<Verdict> {
-        let since = now.saturating_duration_since(self.began).as_micros();
-        let since = u64::try_from(since).unwrap_or(u64::MAX);
-        self.local.judge(asked, since)
+    pub async fn judge(
+        &self,
+        asked: &Asked<'_>,
+        resilience: &Resilience,
+        now: Instant,
+    ) -> Vec<Verdict> {
+        let now = now.saturating_duration_since(self.began).as_micros();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        match &self.counting {
+            Counting::Here(local) => local.judge(asked, now),
+            Counting::Together(shared) => shared.judge(asked, resilience, now).await,
+        }
+    }
+
+    /// What is counted with the rest of the fleet, if it is.
+    pub fn shared(&self) -> Option<&Shared> {
+        match &self.counting {
+            Counting::Here(_) => None,
+            Counting::Together(shared) => Some(shared),
+        }
     }
 
     /// Clients that are counted.
     pub fn clients(&self) -> usize {
-        self.local.clients()
+        match &self.counting {
+            Counting::Here(local) => local.clients(),
+            Counting::Together(shared) => shared.clients(),
+        }
     }
 }
 

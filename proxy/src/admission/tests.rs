@@ -6,19 +6,25 @@ use std::time::Duration;
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
-fn limits(text: &str) -> Limits {
+pub(super) fn limits(text: &str) -> Limits {
     Policy::from_files(&FileSet::of([("limits.toml", text)])).unwrap().0.limits
 }
 
-fn asked<'l>(limits: &'l Limits, class: Class, who: Who) -> Asked<'l> {
+pub(super) fn asked<'l>(limits: &'l Limits, class: Class, who: Who) -> Asked<'l> {
     let (method, path) = ("GET", String::new());
     Asked { limits, class, method, path, who, own_limits: [None; 4], cost: 1 }
+}
+
+/// What this process says by itself.
+fn here(admission: &Admission, asked: &Asked<'_>, now: Instant) -> Vec<Verdict> {
+    let Counting::Here(local) = &admission.counting else { panic!("there is no Redis") };
+    local.judge(asked, (now - admission.began).as_micros() as u64)
 }
 
 /// Of `count` requests at once, how many pass.
 fn passing(admission: &Admission, asked: &Asked<'_>, clock: &dyn Clock, count: usize) -> usize {
     let passes = |_: &usize| {
-        let verdicts = admission.judge(asked, clock.now());
+        let verdicts = here(admission, asked, clock.now());
         verdicts.iter().all(|verdict| verdict.refusal().is_none())
     };
     (0..count).filter(passes).count()
@@ -27,10 +33,10 @@ fn passing(admission: &Admission, asked: &Asked<'_>, clock: &dyn Clock, count: u
 #[test]
 fn a_client_that_waits_as_it_is_told_is_admitted() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let limits = limits("");
     let asked = asked(&limits, Class::Search, ADDRESS.into());
-    let ask = || admission.judge(&asked, clock.now()).remove(0);
+    let ask = || here(&admission, &asked, clock.now()).remove(0);
     for n in 1..=150 {
         let verdict = ask();
         assert_eq!((verdict.outcome, verdict.remaining), (Outcome::Admitted, 150 - n));
@@ -50,12 +56,12 @@ fn a_client_that_waits_as_it_is_told_is_admitted() {
 #[test]
 fn a_shadow_counts_and_tells_nobody() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let shadowed = limits("[address.search]\nshadow = true\n");
     let client = ADDRESS.into();
     let mut last = Vec::new();
     for _ in 0..151 {
-        last = admission.judge(&asked(&shadowed, Class::Search, client), clock.now());
+        last = here(&admission, &asked(&shadowed, Class::Search, client), clock.now());
     }
     assert_eq!(last[0].outcome, Outcome::WouldRefuse);
     assert!(last[0].refusal().is_none() && headers(&last).is_empty());
@@ -67,13 +73,13 @@ fn a_shadow_counts_and_tells_nobody() {
 #[test]
 fn a_shadow_beside_a_rule_is_not_in_its_way() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let limits =
         limits("[rules.tighter]\nclass = \"search\"\nper_minute = 10\nburst = 20\nshadow = true\n");
     let asked = asked(&limits, Class::Search, ADDRESS.into());
     assert_eq!(passing(&admission, &asked, &*clock, 200), 150);
     clock.step(Duration::from_secs(63));
-    let verdicts = admission.judge(&asked, clock.now());
+    let verdicts = here(&admission, &asked, clock.now());
     let seen: Vec<_> = verdicts.iter().map(|v| (&*v.rule, v.outcome)).collect();
     let expected = [("address.search", Outcome::Admitted), ("rules.tighter", Outcome::Admitted)];
     assert_eq!(seen, expected);
@@ -82,7 +88,7 @@ fn a_shadow_beside_a_rule_is_not_in_its_way() {
 #[test]
 fn a_request_is_counted_under_all_rules_or_none() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let limits = limits(
         "[global.search]\nenabled = true\nper_minute = 100\nburst = 110\n\
          [address.search]\nper_minute = 80\nburst = 90\n",
@@ -91,7 +97,7 @@ fn a_request_is_counted_under_all_rules_or_none() {
     assert_eq!(passing(&admission, &client(1), &*clock, 100), 90);
     assert_eq!(passing(&admission, &client(2), &*clock, 100), 20);
     // What everybody's rule refused was not counted under the client's own.
-    let verdicts = admission.judge(&client(2), clock.now());
+    let verdicts = here(&admission, &client(2), clock.now());
     assert_eq!((verdicts[0].outcome, verdicts[0].remaining), (Outcome::Admitted, 70));
     assert_eq!((verdicts[1].outcome, verdicts[1].scope), (Outcome::Refused, "global"));
     let told = headers(&verdicts);
@@ -105,7 +111,7 @@ fn a_request_is_counted_under_all_rules_or_none() {
 #[test]
 fn keys_have_limits_of_their_own_and_are_not_counted_by_address() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let limits = limits("");
     let key = asked(&limits, Class::Search, Who::key("one"));
     assert_eq!(passing(&admission, &key, &*clock, 2_000), 1_500);
@@ -119,7 +125,7 @@ fn keys_have_limits_of_their_own_and_are_not_counted_by_address() {
 #[test]
 fn a_request_may_cost_more_than_one() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let limits = limits("[address.search]\nper_minute = 90\nburst = 100\nweigh = true\n");
     let mut asked = asked(&limits, Class::Search, ADDRESS.into());
     asked.cost = 7;
@@ -135,7 +141,7 @@ fn a_request_may_cost_more_than_one() {
 #[test]
 fn paths_of_the_application_have_rules_of_their_own() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let limits = limits(
         "[rules.login]\npath = \"/login\"\nmethods = [\"POST\"]\nper_minute = 3\nburst = 5\n",
     );
@@ -147,7 +153,8 @@ fn paths_of_the_application_have_rules_of_their_own() {
     asked.path = "/logout".into();
     assert_eq!(passing(&admission, &asked, &*clock, 50), 50);
     let login = limits.rules.iter().find(|rule| &*rule.name == "rules.login").unwrap();
-    assert!(admission.local.knows(ADDRESS.into(), login.id));
+    let Counting::Here(local) = &admission.counting else { panic!("there is no Redis") };
+    assert!(local.knows(ADDRESS.into(), login.id));
 }
 
 #[test]
@@ -160,10 +167,10 @@ fn every_endpoint_but_health_has_a_class() {
 #[test]
 fn headers_tell_the_verdict() {
     let clock = Stepped::at(0);
-    let admission = Admission::new(clock.now());
+    let admission = Admission::new(clock.now(), None);
     let limits = limits("[rules.slow]\nclass = \"search\"\nper_minute = 100\nburst = 120\n");
     let asked = asked(&limits, Class::Search, ADDRESS.into());
-    let told = headers(&admission.judge(&asked, clock.now()));
+    let told = headers(&here(&admission, &asked, clock.now()));
     let expected = [
         ("X-RateLimit-Limit", "120"),
         ("X-RateLimit-Remaining", "119"),

@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The status page's content.
 pub(super) fn of(app: &App) -> Value {
@@ -20,6 +21,8 @@ pub(super) fn of(app: &App) -> Value {
         "data_dir": &app.settings.data_dir,
         "policy_dir": &app.settings.policy_dir,
         "policy": app.policies.status(),
+        "limits": limits(app),
+        "redis": app.link.as_ref().map(|link| redis(&link.status())),
         "engine": engine,
         "upstream": app.upstream.status(),
     })
@@ -35,7 +38,7 @@ pub(super) fn refresh(app: &App) {
     metrics.policy_info.with_label_values(&[&policy.version]).set(1);
     metrics.policy_age.set(policy.age_seconds as f64);
     metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
-    metrics.limited_clients.set(app.admission.clients() as i64);
+    metrics.limits.refresh(app);
     let Ok(engine) = app.engine.get() else {
         metrics.engine_ready.set(0);
         return;
@@ -47,4 +50,34 @@ pub(super) fn refresh(app: &App) {
     metrics.engine_waiting.set(status.waiting as i64);
     metrics.engine_index_info.reset();
     metrics.engine_index_info.with_label_values(&[&status.index_version]).set(1);
+}
+
+fn limits(app: &App) -> Value {
+    let shared = app.admission.shared();
+    json!({
+        "counted": if shared.is_some() { "in Redis" } else { "here" },
+        "clients": app.admission.clients(),
+        "instances": shared.map_or(1, |shared| shared.instances()),
+        "with_own_share": shared.is_some_and(|shared| shared.is_alone()),
+    })
+}
+
+fn redis(status: &penstock_engine::redis::Status) -> Value {
+    let breaker = &status.breaker;
+    json!({
+        "kind": status.kind,
+        "address": status.address,
+        "server": status.server,
+        "connected": status.server.is_some(),
+        "connects": status.connects,
+        "calls": status.calls.iter().copied().collect::<BTreeMap<_, _>>(),
+        "last_error": status.last_error,
+        "breaker": {
+            "state": breaker.state.name(),
+            "why": breaker.trip.map(|trip| trip.text()),
+            "forced": breaker.forced.is_some(),
+            "lasted_seconds": breaker.lasted.as_secs(),
+            "retry_after_seconds": breaker.retry_after.map(|wait| wait.as_secs_f64()),
+        },
+    })
 }

@@ -8,6 +8,7 @@ mod shutdown;
 pub use listen::{Addresses, Bound, bind, inherit};
 
 use crate::app::App;
+use crate::fleet::Heartbeat;
 use crate::gateway::Gateway;
 use crate::ops::Ops;
 use crate::upstream::Prober;
@@ -71,6 +72,12 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     let mut prober = background_service("upstream health", Prober(app.clone()));
     prober.threads = Some(1);
     server.add_service(prober);
+
+    if let Some(link) = app.link.clone() {
+        let mut heartbeat = background_service("fleet", Heartbeat::new(app.clone(), link));
+        heartbeat.threads = Some(1);
+        server.add_service(heartbeat);
+    }
 
     let signals = shutdown::Signals::new(app, meeting_place);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });

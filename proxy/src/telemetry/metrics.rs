@@ -3,8 +3,8 @@
 //! Every label has a bounded set of values: endpoints and modes are enums, servers come from the
 //! configuration, statuses are numbers. Nothing a client writes becomes a label.
 
+use super::limits::LimitMetrics;
 use super::process::Process;
-use crate::admission::{Outcome, Verdict};
 use crate::decision::Decision;
 use crate::route::Endpoint;
 use prometheus::{
@@ -32,10 +32,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections closed because their headers did not come in time.
     pub slow_headers: IntCounter,
-    limit_hits: IntCounterVec,
-    shadow_hits: IntCounterVec,
-    /// Clients whose requests are counted.
-    pub limited_clients: IntGauge,
+    /// Admission.
+    pub limits: LimitMetrics,
     /// Handlers that panicked.
     pub panics: IntCounter,
     /// Access log lines that found the queue full.
@@ -103,18 +101,7 @@ impl Metrics {
                 "penstock_slow_headers_total",
                 "Connections closed because a request's headers did not come in time",
             )?,
-            limit_hits: r.counters(
-                "rate_limit_hits_total",
-                "Requests refused because their client asked too often",
-                &["endpoint", "type"],
-            )?,
-            shadow_hits: r.counters(
-                "penstock_rate_limit_shadow_hits_total",
-                "Requests that a shadow rule would have refused",
-                &["endpoint", "type"],
-            )?,
-            limited_clients: r
-                .gauge("penstock_rate_limit_clients", "Clients whose requests are counted")?,
+            limits: LimitMetrics::register(&r)?,
             panics: r.counter("penstock_panics_total", "Handlers that panicked")?,
             access_log_dropped: r.counter(
                 "penstock_access_log_dropped_total",
@@ -182,16 +169,6 @@ impl Metrics {
         }
     }
 
-    /// Counts what a limit said.
-    pub fn judged(&self, endpoint: Endpoint, verdict: &Verdict) {
-        let counter = match verdict.outcome {
-            Outcome::Admitted => return,
-            Outcome::Refused => &self.limit_hits,
-            Outcome::WouldRefuse => &self.shadow_hits,
-        };
-        counter.with_label_values(&[endpoint.name(), verdict.scope]).inc();
-    }
-
     /// All metrics in Prometheus' text format.
     pub fn text(&self) -> Vec<u8> {
         use prometheus::Encoder;
@@ -220,20 +197,24 @@ fn status_text(status: u16, digits: &mut [u8; 5]) -> &str {
     std::str::from_utf8(&digits[..written]).unwrap_or("0")
 }
 
-struct Registering<'r>(&'r Registry);
+/// Makes metrics and keeps them in a registry.
+pub(super) struct Registering<'r>(&'r Registry);
 
 impl Registering<'_> {
-    fn keep<C: prometheus::core::Collector + 'static>(&self, c: C) -> prometheus::Result<()> {
+    pub(super) fn keep<C: prometheus::core::Collector + 'static>(
+        &self,
+        c: C,
+    ) -> prometheus::Result<()> {
         self.0.register(Box::new(c))
     }
 
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         let it = IntCounter::new(name, help)?;
         self.keep(it.clone())?;
         Ok(it)
     }
 
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -244,31 +225,46 @@ impl Registering<'_> {
         Ok(it)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         let it = IntGauge::new(name, help)?;
         self.keep(it.clone())?;
         Ok(it)
     }
 
-    fn float_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+    pub(super) fn float_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
         let it = Gauge::new(name, help)?;
         self.keep(it.clone())?;
         Ok(it)
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntGaugeVec> {
         let it = IntGaugeVec::new(Opts::new(name, help), labels)?;
         self.keep(it.clone())?;
         Ok(it)
     }
 
-    fn histograms(
+    pub(super) fn histograms(
         &self,
         name: &str,
         help: &str,
         labels: &[&str],
     ) -> prometheus::Result<HistogramVec> {
-        let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        self.histograms_of(name, help, labels, &SECONDS)
+    }
+
+    pub(super) fn histograms_of(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        bounds: &[f64],
+    ) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::new(name, help).buckets(bounds.to_vec());
         let it = HistogramVec::new(opts, labels)?;
         self.keep(it.clone())?;
         Ok(it)

@@ -1,0 +1,112 @@
+//! Metrics of admission: limits, lists, abuse, and the Redis behind them.
+
+use super::metrics::Registering;
+use crate::admission::{By, Outcome, Verdict};
+use crate::app::App;
+use crate::route::Endpoint;
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use std::time::Duration;
+
+/// Upper bounds of decisions in seconds: one in this process takes less than a microsecond, one of
+/// Redis as long as a round trip, at most its deadline.
+const DECISION_SECONDS: [f64; 15] =
+    [5e-7, 1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 2e-2, 1e-1];
+
+/// Handles of everything that is counted about admission.
+pub struct LimitMetrics {
+    hits: IntCounterVec,
+    shadow_hits: IntCounterVec,
+    decisions: [Histogram; By::ALL.len()],
+    clients: IntGauge,
+    fallback: IntGauge,
+    fallbacks: IntCounter,
+    instances: IntGauge,
+    redis_connected: IntGauge,
+    redis_calls: IntCounterVec,
+    breakers: IntGaugeVec,
+}
+
+impl LimitMetrics {
+    pub(super) fn register(r: &Registering<'_>) -> prometheus::Result<Self> {
+        let decisions: HistogramVec = r.histograms_of(
+            "penstock_rate_limit_decision_seconds",
+            "From asking the limits to their verdict, by who decided",
+            &["by"],
+            &DECISION_SECONDS,
+        )?;
+        Ok(Self {
+            hits: r.counters(
+                "rate_limit_hits_total",
+                "Requests refused because their client asked too often",
+                &["endpoint", "type"],
+            )?,
+            shadow_hits: r.counters(
+                "penstock_rate_limit_shadow_hits_total",
+                "Requests that a shadow rule would have refused",
+                &["endpoint", "type"],
+            )?,
+            decisions: By::ALL.map(|by| decisions.with_label_values(&[by.name()])),
+            clients: r
+                .gauge("penstock_rate_limit_clients", "Clients whose requests are counted")?,
+            fallback: r.gauge(
+                "penstock_rate_limit_fallback",
+                "1 while limits are decided with this instance's share because Redis is silent",
+            )?,
+            fallbacks: r.counter(
+                "penstock_rate_limit_fallback_total",
+                "Requests decided with this instance's share",
+            )?,
+            instances: r
+                .gauge("penstock_fleet_instances", "Instances of the fleet, as last counted")?,
+            redis_connected: r.gauge("penstock_redis_connected", "1 while connected to Redis")?,
+            redis_calls: r.counters(
+                "penstock_redis_calls_total",
+                "Calls to Redis by what became of them",
+                &["outcome"],
+            )?,
+            breakers: r.gauges(
+                "penstock_breaker_state",
+                "0 closed, 1 open, 2 half-open",
+                &["dependency"],
+            )?,
+        })
+    }
+
+    /// Counts what the rules said about a request, and how long that took.
+    pub fn judged(&self, endpoint: Endpoint, verdicts: &[Verdict], took: Duration) {
+        for verdict in verdicts {
+            let counter = match verdict.outcome {
+                Outcome::Admitted => continue,
+                Outcome::Refused => &self.hits,
+                Outcome::WouldRefuse => &self.shadow_hits,
+            };
+            counter.with_label_values(&[endpoint.name(), verdict.scope]).inc();
+        }
+        // The slowest of those who took part.
+        let slowest = [By::Share, By::Redis, By::Refusal, By::Lease, By::Local]
+            .into_iter()
+            .find(|by| verdicts.iter().any(|verdict| verdict.by == *by));
+        if let Some(by) = slowest {
+            self.decisions[by as usize].observe(took.as_secs_f64());
+            if by == By::Share {
+                self.fallbacks.inc();
+            }
+        }
+    }
+
+    /// Sets what is only looked at.
+    pub fn refresh(&self, app: &App) {
+        self.clients.set(app.admission.clients() as i64);
+        let shared = app.admission.shared();
+        self.fallback.set(shared.is_some_and(|shared| shared.is_alone()).into());
+        self.instances.set(shared.map_or(1, |shared| shared.instances()).into());
+        let Some(link) = &app.link else { return };
+        let status = link.status();
+        self.redis_connected.set(status.server.is_some().into());
+        for (outcome, count) in status.calls {
+            let counter = self.redis_calls.with_label_values(&[outcome]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.breakers.with_label_values(&["redis"]).set(status.breaker.state as i64);
+    }
+}
