@@ -1,5 +1,6 @@
 //! `limits.toml`: how often one client may ask.
 
+use super::abuse::{self, Abuse};
 use crate::read::Section;
 
 /// What a request is counted as.
@@ -48,6 +49,8 @@ pub struct Limits {
     pub max_clients: usize,
     /// Per client address, by [`Class`]; `None`: not limited.
     pub address: [Option<Limit>; Class::ALL.len()],
+    /// What is taken for abuse, and what follows.
+    pub abuse: Abuse,
 }
 
 impl Limits {
@@ -64,6 +67,7 @@ pub(super) fn read(file: &Section<'_>) -> Limits {
         address: file.table("address", |scope| {
             Class::ALL.map(|class| scope.table(class.name(), read_limit).filter(|_| enabled))
         }),
+        abuse: file.table("abuse", |section| abuse::read(section, enabled)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Rules are policy (`limits.toml`) and read with every request; what was counted is kept here and
 //! outlives a change of the rules.
 
+pub mod abuse;
 mod clients;
 mod meter;
 
