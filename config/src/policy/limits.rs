@@ -6,6 +6,7 @@ mod read;
 pub use path::PathPattern;
 pub(super) use read::read;
 
+use super::abuse::Abuse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +177,8 @@ pub struct Limits {
     pub prices: Prices,
     /// Instances that the limits are divided by at least, when each must decide alone.
     pub least_instances: u32,
+    /// What is taken for abuse, and what follows.
+    pub abuse: Abuse,
     /// All rules; none when nothing is limited.
     pub rules: Vec<Rule>,
 }

@@ -6,6 +6,7 @@
 //! A file that is missing, and a key that is left out, means the value in the file of the same
 //! name in `config/defaults`: those files are the only place where default figures are written.
 
+mod abuse;
 mod collect;
 mod files;
 mod limits;
@@ -15,6 +16,7 @@ mod resilience;
 #[cfg(test)]
 mod tests;
 
+pub use abuse::{Abuse, Penalties, RepeatedQuery, SequentialIds};
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use limits::{
     Class, Lease, Limit, Limits, Mode as LimitMode, PathPattern, Prices, Rule, Scope,

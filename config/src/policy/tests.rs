@@ -368,3 +368,41 @@ fn rules_of_the_operators_own_come_on_top() {
     assert_eq!([1, 25, 26, 100].map(|k| prices.of(k, false)), [1, 1, 2, 4]);
     assert_eq!(prices.of(100, true), 5);
 }
+
+#[test]
+fn abuse_is_read_and_its_contradictions_are_refused() {
+    let check = |text: &str, expected: &[&str]| {
+        let found = read("limits.toml", text).0.expect_err(text);
+        assert_eq!(found, expected, "{text}");
+    };
+    let abuse = Policy::default().limits.abuse;
+    assert!(abuse.enabled && !abuse.shadow);
+    let queries = RepeatedQuery { enabled: true, per_minute: 20 };
+    assert_eq!(abuse.repeated_query, queries);
+    let (run, within) = (20, Duration::from_secs(60));
+    let walks = SequentialIds { enabled: true, run, within, max_stride: 100 };
+    assert_eq!(abuse.sequential_ids, walks);
+    check(
+        "[abuse.penalty]\nfirst = \"2h\"\n",
+        &["limits.toml:1:8: abuse.penalty.longest: is shorter than the first penalty; \
+           write the length of first or more, or shorten first"],
+    );
+    check(
+        "[abuse]\nmax_clients = 10\n[abuse.repeated_query]\nper_minute = 251\n\
+         [abuse.sequential_ids]\nrun = 4\nmax_stride = 0\nwithin = 60\n",
+        &[
+            "limits.toml:2:1: abuse.max_clients: must be at least 1000, found 10",
+            "limits.toml:4:1: abuse.repeated_query.per_minute: must be at most 250, found 251",
+            "limits.toml:6:1: abuse.sequential_ids.run: must be at least 5, found 4",
+            "limits.toml:7:1: abuse.sequential_ids.max_stride: must be at least 1, found 0",
+            "limits.toml:8:1: abuse.sequential_ids.within: a duration needs its unit; \
+             write \"60s\"",
+        ],
+    );
+    check(
+        "[abuse]\nmax_flaged = 10\n",
+        &["limits.toml:2:1: abuse.max_flaged: unknown key; did you mean \"max_flagged\"?"],
+    );
+    let (policy, _) = read("limits.toml", "enabled = false\n");
+    assert!(!policy.unwrap().limits.abuse.enabled, "nothing is counted when limits are off");
+}

@@ -4,6 +4,7 @@
 //! outlives a change of the rules. All rules about a request must admit it, and it is counted under
 //! all of them or under none.
 
+pub mod abuse;
 mod local;
 mod meter;
 mod shared;

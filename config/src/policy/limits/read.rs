@@ -1,5 +1,6 @@
 //! `limits.toml`, from text to rules.
 
+use super::super::abuse;
 use super::{Class, Lease, Limit, Limits, Mode, PathPattern, Prices, Rule, Scope};
 use crate::read::{Read, Section};
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(in crate::policy) fn read(file: &Section<'_>) -> Limits {
             per_results: section.count("per_results", 0..=100) as u32,
             semantic: section.count("semantic", 0..=1_000) as u32,
         }),
+        abuse: file.table("abuse", |section| abuse::read(section, enabled)),
         rules: Vec::new(),
     };
     for (name, scope) in SCOPES {
