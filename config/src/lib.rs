@@ -11,6 +11,8 @@ pub mod bootstrap;
 pub mod check;
 pub mod clock;
 mod disk;
+pub mod keys;
+pub mod network;
 pub mod policy;
 pub mod problem;
 pub mod publish;

@@ -112,6 +112,69 @@ pub fn rfc3339(unix_micros: i64) -> String {
         .unwrap_or_else(|| "1970-01-01T00:00:00.000Z".into())
 }
 
+/// Seconds since 1970 as RFC 3339 in UTC: `2026-02-03T04:05:06Z`.
+pub fn rfc3339_seconds(unix: i64) -> String {
+    const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] =
+        time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    time::OffsetDateTime::from_unix_timestamp(unix)
+        .ok()
+        .and_then(|when| when.format(FORMAT).ok())
+        .unwrap_or_else(|| "1970-01-01T00:00:00Z".into())
+}
+
+/// Reads an RFC 3339 time with its offset as seconds since 1970, fractions cut off. The error is a
+/// clause for a person and what to write.
+pub fn parse_rfc3339(text: &str) -> Result<i64, (String, Option<String>)> {
+    use time::format_description::well_known::Rfc3339;
+    let read = time::OffsetDateTime::parse(text.trim(), &Rfc3339);
+    read.map(time::OffsetDateTime::unix_timestamp).map_err(|_| {
+        let hint = "write it as \"2027-01-31T00:00:00Z\", with the offset".to_owned();
+        ("this is not a time of RFC 3339".to_owned(), Some(hint))
+    })
+}
+
+/// RFC 3339 in files, seconds since 1970 in the program.
+pub(crate) mod unix_seconds {
+    use super::{parse_rfc3339, rfc3339_seconds};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::borrow::Cow;
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+    pub(crate) fn serialize<S: Serializer>(unix: &i64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&rfc3339_seconds(*unix))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+        let text = Cow::<str>::deserialize(from)?;
+        parse_rfc3339(&text).map_err(|(what, _)| D::Error::custom(what))
+    }
+
+    /// The same for what may be absent; absent fields need `#[serde(default)]` beside it.
+    pub(crate) mod option {
+        use super::{Cow, Deserialize, Deserializer, Error, Serializer, parse_rfc3339};
+
+        #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+        pub(crate) fn serialize<S: Serializer>(
+            unix: &Option<i64>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            match unix {
+                Some(unix) => super::serialize(unix, to),
+                None => to.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D>(from: D) -> Result<Option<i64>, D::Error>
+        where
+            D: Deserializer<'de>,
+        {
+            let text = Option::<Cow<str>>::deserialize(from)?;
+            let read = text.map(|text| parse_rfc3339(&text)).transpose();
+            read.map_err(|(what, _)| D::Error::custom(what))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +215,20 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(1_770_091_506_789_123), "2026-02-03T04:05:06.789Z");
         assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn times_are_read_with_their_offset() {
+        let check = |text: &str, expected: Option<i64>| {
+            assert_eq!(parse_rfc3339(text).ok(), expected, "{text}");
+        };
+        check("1970-01-01T00:00:00Z", Some(0));
+        check("2026-02-03T05:05:06.789+01:00", Some(1_770_091_506));
+        check("2026-02-03T04:05:06", None);
+        check("2026-02-03", None);
+        check("tomorrow", None);
+        assert_eq!(rfc3339_seconds(1_770_091_506), "2026-02-03T04:05:06Z");
+        assert_eq!(rfc3339_seconds(i64::MAX), "1970-01-01T00:00:00Z");
     }
 
     proptest! {
