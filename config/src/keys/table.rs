@@ -80,7 +80,6 @@ impl Key {
             limits[class as usize] = creation.limits.get(class.name()).map(|rate| Limit {
                 per_minute: rate.per_minute,
                 burst: rate.burst,
-                shadow: false,
             });
         }
         let networks: Vec<_> = creation.networks.into_iter().map(network::canonical).collect();

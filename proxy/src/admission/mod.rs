@@ -15,7 +15,7 @@ mod who;
 pub use meter::{Judgement, Meter};
 pub use shared::Shared;
 pub use verdict::{By, Outcome, Verdict, headers};
-pub use who::Who;
+pub use who::{NobodyError, Who};
 
 use crate::route::Endpoint;
 use local::Local;

@@ -83,7 +83,7 @@ mod tests {
         let table: Table<Meter> = Table::default();
         let most = PARTS * 100;
         let ask = |address: u32| {
-            let who = Counted { who: Who::V4(address), rule: 7 };
+            let who = Counted { who: Who::Address(address), rule: 7 };
             table.with(who, most, |meter| meter.ask(0, limit, 1).admitted)
         };
         assert!((0..12).all(|_| ask(1)));

@@ -93,7 +93,7 @@ fn a_request_is_counted_under_all_rules_or_none() {
         "[global.search]\nenabled = true\nper_minute = 100\nburst = 110\n\
          [address.search]\nper_minute = 80\nburst = 90\n",
     );
-    let client = |n: u32| asked(&limits, Class::Search, Who::V4(n));
+    let client = |n: u32| asked(&limits, Class::Search, Who::Address(n));
     assert_eq!(passing(&admission, &client(1), &*clock, 100), 90);
     assert_eq!(passing(&admission, &client(2), &*clock, 100), 20);
     // What everybody's rule refused was not counted under the client's own.
@@ -113,9 +113,9 @@ fn keys_have_limits_of_their_own_and_are_not_counted_by_address() {
     let clock = Stepped::at(0);
     let admission = Admission::new(clock.now(), None);
     let limits = limits("");
-    let key = asked(&limits, Class::Search, Who::key("one"));
+    let key = asked(&limits, Class::Search, "key:aaaaaaaaaaaa".parse().unwrap());
     assert_eq!(passing(&admission, &key, &*clock, 2_000), 1_500);
-    let mut own = asked(&limits, Class::Passthrough, Who::key("two"));
+    let mut own = asked(&limits, Class::Passthrough, "key:bbbbbbbbbbbb".parse().unwrap());
     assert_eq!(passing(&admission, &own, &*clock, 500), 500, "not limited by default");
     own.own_limits[Class::Passthrough as usize] = Some(Limit { per_minute: 5, burst: 7 });
     assert_eq!(passing(&admission, &own, &*clock, 500), 7);

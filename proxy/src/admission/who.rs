@@ -1,64 +1,92 @@
-//! Whose requests are counted together.
+//! Who is meant, as counters key by it and operators read and write it.
 
-use serde::{Serialize, Serializer};
+use penstock_config::keys::KeyId;
+use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
-/// Somebody, in 12 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A client, in 12 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Who {
     /// An IPv4 address, IPv4-mapped IPv6 included.
-    V4(u32),
-    /// The first 64 bits of an IPv6 address: a household has the rest to itself and can change it at
-    /// will.
-    V6([u32; 2]),
-    /// An API key, by a hash of its id.
+    Address(u32),
+    /// The first 64 bits of an IPv6 address: a household has the rest to itself and can change it
+    /// at will.
+    Network([u32; 2]),
+    /// The id of an API key.
     Key([u32; 2]),
-    /// All clients together.
-    Everybody,
 }
 
-impl Who {
-    /// An API key.
-    pub fn key(id: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        let hash = hasher.finish();
-        Self::Key([(hash >> 32) as u32, hash as u32])
-    }
-}
+/// A text that names no client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no client; write an address, an IPv6 network of 64 bits, or key: and a key's id")]
+pub struct NobodyError;
 
 impl From<IpAddr> for Who {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
+            IpAddr::V4(v4) => Self::Address(v4.to_bits()),
             IpAddr::V6(v6) => {
                 let bits = v6.to_bits();
-                Self::V6([(bits >> 96) as u32, (bits >> 64) as u32])
+                Self::Network([(bits >> 96) as u32, (bits >> 64) as u32])
             }
         }
     }
 }
 
-/// `192.0.2.1`, `2001:db8::/64`, `key 0123456789abcdef`, `everybody`. Fit for a Redis hash tag.
+impl From<KeyId> for Who {
+    fn from(id: KeyId) -> Self {
+        let bits = id.bits();
+        Self::Key([(bits >> 32) as u32, bits as u32])
+    }
+}
+
+/// `192.0.2.7`, `2001:db8:0:1::/64` or `key:` and its id. Fit for a Redis hash tag.
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::V4(bits) => write!(f, "{}", Ipv4Addr::from_bits(bits)),
-            Self::V6([high, low]) => {
+            Self::Address(bits) => Ipv4Addr::from_bits(bits).fmt(f),
+            Self::Network([high, low]) => {
                 let bits = u128::from(high) << 96 | u128::from(low) << 64;
                 write!(f, "{}/64", Ipv6Addr::from_bits(bits))
             }
-            Self::Key([high, low]) => write!(f, "key {high:08x}{low:08x}"),
-            Self::Everybody => f.write_str("everybody"),
+            Self::Key([high, low]) => {
+                let bits = u64::from(high) << 32 | u64::from(low);
+                write!(f, "key:{}", KeyId::of_bits(bits))
+            }
         }
     }
 }
 
-impl Serialize for Who {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+/// Reads what [`fmt::Display`] writes, and any IPv6 address for its network.
+impl FromStr for Who {
+    type Err = NobodyError;
+
+    fn from_str(text: &str) -> Result<Self, NobodyError> {
+        if let Some(id) = text.strip_prefix("key:") {
+            return KeyId::parse(id.as_bytes()).map(Self::from).ok_or(NobodyError);
+        }
+        if let Some(network) = text.strip_suffix("/64") {
+            let address: Ipv6Addr = network.parse().map_err(|_| NobodyError)?;
+            return Ok(IpAddr::V6(address).into());
+        }
+        text.parse::<IpAddr>().map(Self::from).map_err(|_| NobodyError)
+    }
+}
+
+impl From<Who> for String {
+    fn from(who: Who) -> Self {
+        who.to_string()
+    }
+}
+
+impl TryFrom<String> for Who {
+    type Error = NobodyError;
+
+    fn try_from(text: String) -> Result<Self, NobodyError> {
+        text.parse()
     }
 }
 
@@ -76,19 +104,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_counted_together() {
-        let check = |address: &str, shown: &str| {
-            let who = Who::from(address.parse::<IpAddr>().unwrap());
+    fn clients_are_written_and_read() {
+        let check = |text: &str, shown: &str| {
+            let who: Who = text.parse().unwrap();
             assert_eq!(who.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(who), "{shown}");
         };
-        check("10.0.0.1", "10.0.0.1");
-        check("::ffff:10.0.0.1", "10.0.0.1");
-        check("2001:db8:0:1::1", "2001:db8:0:1::/64");
+        check("192.0.2.7", "192.0.2.7");
+        check("::ffff:192.0.2.7", "192.0.2.7");
         check("2001:db8:0:1:ffff::2", "2001:db8:0:1::/64");
-        check("2001:db8:0:2::1", "2001:db8:0:2::/64");
+        check("2001:db8:0:1::/64", "2001:db8:0:1::/64");
         // A number that is somebody's IPv4 address is nobody's IPv6 network.
         check("0:0:a00:1::", "0:0:a00:1::/64");
-        assert_ne!(Who::key("a"), Who::key("b"));
+        check("key:abcdefghij27", "key:abcdefghij27");
+        for nobody in ["", "key:", "key:0001", "10.0.0.0/64", "10.0.0.0/8", "shop", "::/65"] {
+            assert_eq!(nobody.parse::<Who>(), Err(NobodyError), "{nobody}");
+        }
         assert_eq!((size_of::<Who>(), size_of::<Counted>()), (12, 16));
     }
 }

@@ -27,12 +27,11 @@ mod numbered;
 mod offender;
 mod part;
 mod walk;
-mod who;
 mod window;
 
 pub use offender::{Flagged, Pattern, Scope};
-pub use who::{NobodyError, Who};
 
+use super::Who;
 use numbered::Numbered;
 use offender::{Nanos, Offender};
 use part::{Part, QueryKey, Sign};

@@ -165,7 +165,7 @@ impl Shared {
                 self.known(asked, charge, |k| k.question(now, charge.limit, charge.cost, lease))
             })
             .collect();
-        match self.ask(asked.who, clients, &questions, resilience).await {
+        match self.ask(Some(asked.who), clients, &questions, resilience).await {
             Ok(Answers(answers)) => clients
                 .iter()
                 .zip(questions.iter().zip(answers))
@@ -239,7 +239,7 @@ impl Shared {
             Err((by, judged)) => return charge.verdict(by, judged),
             Ok(question) => question,
         };
-        match self.ask(Who::Everybody, &[*charge], &[question], resilience).await {
+        match self.ask(None, &[*charge], &[question], resilience).await {
             Ok(Answers(answers)) => {
                 let judged = self.with_everybody(rule.id, |known| {
                     known.answered(now, limit, question, answers[0], lease)
@@ -270,10 +270,10 @@ impl Shared {
         }
     }
 
-    /// One script call about rules of `who`.
+    /// One script call about rules of `who`, or of everybody.
     async fn ask(
         &self,
-        who: Who,
+        who: Option<Who>,
         charges: &[Charge<'_>],
         questions: &[Question],
         resilience: &Resilience,
@@ -316,8 +316,9 @@ impl Shared {
     }
 
     /// All rules of one client are in one slot of a cluster.
-    fn key(&self, who: Who, charge: &Charge<'_>) -> String {
+    fn key(&self, who: Option<Who>, charge: &Charge<'_>) -> String {
         let rule = charge.rule;
+        let who = who.map_or("everybody".to_owned(), |who| who.to_string());
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if rule.name.chars().all(plain) {
             self.link.key(&format!("limit:{{{who}}}:{}", rule.name))

@@ -195,7 +195,7 @@ async fn without_redis_everybody_has_a_share() {
     shared.counted(3);
     let limits = limits("[global.search]\nenabled = true\nper_minute = 90\nburst = 99\n");
     let pass = async |who: u32| {
-        let asked = asked(&limits, Class::Search, Who::V4(who));
+        let asked = asked(&limits, Class::Search, Who::Address(who));
         let mut passed = 0;
         for _ in 0..60 {
             let verdicts = shared.judge(&asked, &policy.resilience, 0).await;
