@@ -2,13 +2,14 @@
 //!
 //! A test starts the real `penstock` over a throwaway data folder ([`shop`], [`penstock`]), talks
 //! to it as a client does ([`reply`], [`raw`], [`traffic`]), puts an application of its own behind
-//! it ([`upstream`]) and waits for what must come with a bound ([`wait`]). Nothing here reaches
+//! it ([`upstream`]), a Redis beside it ([`redis`]) and waits for what must come with a bound ([`wait`]). Nothing here reaches
 //! into the crates: what cannot be seen from outside is tested inside.
 
 pub mod binaries;
 pub mod items;
 pub mod penstock;
 pub mod raw;
+pub mod redis;
 pub mod reply;
 pub mod sets;
 pub mod shop;
@@ -19,6 +20,7 @@ pub mod wait;
 pub use items::{Item, urlencode};
 pub use penstock::Penstock;
 pub use raw::{Raw, RawReply};
+pub use redis::{RedisCluster, RedisServer, Sentinels};
 pub use reply::Reply;
 pub use shop::Shop;
 pub use traffic::Traffic;

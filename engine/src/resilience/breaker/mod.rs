@@ -19,6 +19,11 @@ mod sync {
     pub(super) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 }
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
 pub use permit::Permit;
 pub use state::Forced;
 pub use window::Counts;
