@@ -77,10 +77,10 @@ impl Key {
     fn of(creation: Creation) -> Self {
         let mut limits = KeyLimits::default();
         for class in Class::ALL {
-            limits[class as usize] = creation.limits.get(class.name()).map(|rate| Limit {
-                per_minute: rate.per_minute,
-                burst: rate.burst,
-            });
+            limits[class as usize] = creation
+                .limits
+                .get(class.name())
+                .map(|rate| Limit { per_minute: rate.per_minute, burst: rate.burst });
         }
         let networks: Vec<_> = creation.networks.into_iter().map(network::canonical).collect();
         let plain = networks.is_empty() && limits.iter().all(Option::is_none);
