@@ -6,6 +6,7 @@
 //! A file that is missing, and a key that is left out, means the value in the file of the same
 //! name in `config/defaults`: those files are the only place where default figures are written.
 
+mod access;
 mod collect;
 mod files;
 mod limits;
@@ -15,6 +16,7 @@ mod resilience;
 #[cfg(test)]
 mod tests;
 
+pub use access::{Access, Entry, List, Target};
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use limits::{Class, Limit, Limits};
 pub use query::{FieldBoosts, Keyword, Query, Semantic};
@@ -37,6 +39,8 @@ pub struct Policy {
     pub resilience: Resilience,
     /// How often one client may ask (`limits.toml`).
     pub limits: Limits,
+    /// Who always passes and who never (`access.toml`).
+    pub access: Access,
 }
 
 impl Default for Policy {
@@ -67,6 +71,7 @@ impl Policy {
             query: reading.read("query.toml", query::read),
             resilience: reading.read("resilience.toml", resilience::read),
             limits: reading.read("limits.toml", limits::read),
+            access: reading.read("access.toml", access::read),
         };
         let warnings = reading.finish()?;
         Ok((policy, warnings))

@@ -4,6 +4,7 @@
 //! outlives a change of the rules.
 
 mod clients;
+pub mod lists;
 mod meter;
 
 pub use clients::{Clients, Counted};
