@@ -12,6 +12,7 @@ pub mod check;
 pub mod clock;
 mod disk;
 pub mod keys;
+pub mod lists;
 pub mod network;
 pub mod policy;
 pub mod problem;

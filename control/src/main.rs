@@ -1,7 +1,9 @@
 //! `penstock-control`: the operators' command line.
 
 use clap::Parser;
-use penstock_control::jobs::{Common, Usage, demo, evaluate, examples, import, index, policy};
+use penstock_control::jobs::{
+    Common, Usage, demo, evaluate, examples, import, index, keys, lists, policy,
+};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -25,6 +27,8 @@ enum Command {
     Evaluate(evaluate::Options),
     Examples(examples::Options),
     Policy(policy::Options),
+    Keys(keys::Options),
+    Lists(lists::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +40,8 @@ fn main() -> ExitCode {
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),
         Command::Policy(options) => policy::run(&common, options),
+        Command::Keys(options) => keys::run(&common, options),
+        Command::Lists(options) => lists::run(&common, options),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -167,6 +167,61 @@ fn a_small_demo_shop() {
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
+#[test]
+fn keys_are_made_listed_and_revoked() {
+    let place = Place::new();
+    let make = ["keys", "create", "--name", "the shop", "--expires", "30d"];
+    let make = [&make[..], &["--network", "10.1.2.3/8", "--limit", "search=2000/3000"]].concat();
+    let made = place.run(&[&make[..], &["--json"]].concat());
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    assert!(key.starts_with(&format!("psk_{id}_")), "{made}");
+    place.check(&make, 0, &["key  psk_", "shown this once", "curl -H 'Authorization: Bearer psk_"]);
+    place.check(&["keys", "list"], 0, &[id, "the shop", "10.0.0.0/8", "never", "active"]);
+    let listed = place.run(&["keys", "list", "--json"]);
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(text.contains("\"burst\": 3000") && !text.contains(&key[17..]), "{text}");
+    let used = format!("{{\"id\":\"{id}\",\"last_used\":\"2026-02-03T04:05:06Z\"}}\n");
+    place.put("data/keys-used.jsonl", &used);
+    place.check(&["keys", "list"], 0, &["2026-02-03T04:05:06Z"]);
+    place.check(&["keys", "revoke", id, "--reason", "left"], 0, &["is revoked"]);
+    place.check(&["keys", "revoke", id], 0, &["was revoked already"]);
+    place.check(&["keys", "list", "--all", "--json"], 0, &["\"why\": \"left\""]);
+    let listed = place.run(&["keys", "list"]);
+    assert!(!String::from_utf8_lossy(&listed.stdout).contains(id));
+    place.check(&["keys", "revoke", "aaaaaaaaaaaa"], 1, &["there is no key aaaaaaaaaaaa"]);
+
+    let check = |arguments: &[&str], word: &str| {
+        place.check(&[&["keys", "create", "--name", "x"], arguments].concat(), 2, &[word]);
+    };
+    check(&["--expires", "soon"], "write how long");
+    check(&["--expires", "2020-01-01T00:00:00Z"], "must be to come");
+    check(&["--network", "shop"], "is not a network");
+    check(&["--limit", "search=10"], "CLASS=PER_MINUTE/BURST");
+    check(&["--limit", "serch=10/20"], "search, recommend");
+    check(&["--limit", "search=100/100"], "106 or more");
+    place.check(&["keys", "revoke", "shop"], 2, &["12 characters"]);
+    place.check(&["keys", "list", "--policy-dir", "absent"], 2, &["no policy folder at absent"]);
+}
+
+#[test]
+fn lists_are_changed_and_the_file_stays_readable() {
+    let place = Place::new();
+    let deny = ["lists", "deny", "203.0.113.9/24", "--reason", "scraper", "--expires", "1h"];
+    place.check(&deny, 0, &["deny 203.0.113.0/24 until", "is in ./data/policy"]);
+    place.check(&["lists", "allow", "203.0.113.7"], 0, &["allow 203.0.113.7"]);
+    place.check(&["lists", "show"], 0, &["deny   203.0.113.0/24", "scraper", "for ever"]);
+    place.check(&["lists", "show", "--json"], 0, &["\"address\": \"203.0.113.7\""]);
+    place.check(&["policy", "history"], 0, &["deny 203.0.113.0/24 until", ": scraper"]);
+    place.check(&["lists", "deny", "203.0.113.7"], 0, &["deny 203.0.113.7"]);
+    place.check(&["lists", "remove", "203.0.113.7"], 0, &["remove 203.0.113.7"]);
+    place.check(&["lists", "remove", "203.0.113.7"], 1, &["neither list has 203.0.113.7"]);
+    place.check(&["lists", "prune"], 0, &["0 expired entries removed", "nothing changed"]);
+    place.check(&["lists", "deny", "shop"], 2, &["no address, network or id"]);
+    let text = std::fs::read_to_string(place.data().join("policy/access.toml")).unwrap();
+    assert!(text.starts_with("# access.toml"), "{text}");
+}
+
 fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
 }

@@ -1,12 +1,15 @@
 //! What all requests share: the engine, the policy in force, the settings, the counters.
 
 use crate::admission::Admission;
+use crate::admission::lists::Lists;
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::engine::EngineSlot;
+use crate::identity::keys::Keys;
 use crate::server::Addresses;
 use crate::telemetry::{AccessLog, Metrics, Spans};
 use crate::upstream::Pool;
+use arc_swap::ArcSwap;
 use penstock_config::bootstrap::Bootstrap;
 use penstock_config::clock::SharedClock;
 use penstock_config::watch::Watcher;
@@ -35,6 +38,10 @@ pub struct App {
     pub upstream: Arc<Pool>,
     /// Redis, when there is one.
     pub link: Option<Arc<Link>>,
+    /// API keys.
+    pub keys: Arc<Keys>,
+    /// Who always passes and who never does.
+    pub lists: Arc<ArcSwap<Lists>>,
     /// Who may pass how often.
     pub admission: Admission,
     /// Whether the process is on its way out.

@@ -4,11 +4,13 @@
 //! Each phase takes what the one before it made from the context, adds one thing, and writes down
 //! what it decided. Upgrades (WebSocket) take the same way and meet the same phases.
 
+use crate::access;
 use crate::admission::{self, Asked, Verdict};
 use crate::app::App;
 use crate::body;
 use crate::context::Context;
 use crate::decision::bounded_text;
+use crate::identity::credential;
 use crate::params;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
@@ -94,11 +96,17 @@ impl Gateway {
             ctx.decision.target = bounded_text(session.req_header().raw_path());
         }
         ctx.decision.stage("route", app.clock.now() - began);
+        let with_key = !matches!(route, Ok(Route::Options { .. }));
+        let standing = match access::judge(app, ctx, &session.req_header().headers, with_key) {
+            Ok(standing) => standing,
+            Err(denied) => return Some(Err(denied)),
+        };
         let route = match route {
             Ok(route) => route,
             Err(refused) => return Some(Err(refused.into())),
         };
-        if let Some(problem) = self.admit(session, ctx, &route).await {
+        let limited = if standing.exempt { None } else { self.admit(session, ctx, &route).await };
+        if let Some(problem) = limited.or(standing.refused) {
             return Some(Err(problem));
         }
         if route == Route::Upstream && app.upstream.is_configured() {
@@ -262,6 +270,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let trusted = &self.0.settings.trusted_proxies;
+        credential::strip(request)?;
         upstream::to_upstream(request, &ctx.decision, trusted, ctx.tls, ctx.websocket)
     }
 

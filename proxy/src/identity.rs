@@ -1,4 +1,4 @@
-//! Who is asking: the client's address.
+//! Who is asking: the client's address, and the key it presents.
 //!
 //! The peer of the connection is the client, unless the peer is a proxy we trust: then the client
 //! is the rightmost address of `X-Forwarded-For` (or `Forwarded`, or `X-Real-IP`) that is not
@@ -8,8 +8,12 @@
 //! unreadable element, and the request counts against the last address somebody trusted vouched
 //! for, at worst the proxy itself.
 
+pub mod credential;
+pub mod keys;
+
 use http::HeaderMap;
 use ipnet::IpNet;
+use keys::{Keyed, RefusedKey};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -17,7 +21,7 @@ use std::net::IpAddr;
 const MAX_HOPS: usize = 32;
 
 /// Who is asking and how we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Client {
     /// The address that limits and lists apply to. IPv4-mapped IPv6 is IPv4.
     pub address: IpAddr,
@@ -25,6 +29,12 @@ pub struct Client {
     pub via: Via,
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// The key it presented, when that is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Keyed>,
+    /// The key it presented, when that is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_key: Option<RefusedKey>,
 }
 
 /// Where a client's address was found.
@@ -42,6 +52,11 @@ pub enum Via {
 }
 
 impl Client {
+    /// Known by its address alone, that of the connection.
+    pub fn at(address: IpAddr) -> Self {
+        Self { address, via: Via::Peer, peer: address, key: None, refused_key: None }
+    }
+
     /// From the connection and, if its peer is in `trusted`, the forwarding headers.
     pub fn identify(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
@@ -50,7 +65,7 @@ impl Client {
         } else {
             (peer, Via::Peer)
         };
-        Self { address, via, peer }
+        Self { address, via, ..Self::at(peer) }
     }
 
     /// The connection comes from a proxy in `trusted_proxies`: its forwarding headers are kept.

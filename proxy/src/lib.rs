@@ -4,6 +4,7 @@
 //! Knows HTTP and who may pass; knows nothing of ranking. A request's way is in [`gateway`]; what
 //! was decided on it is in its [`decision`] record.
 
+pub mod access;
 pub mod admission;
 pub mod app;
 pub mod body;

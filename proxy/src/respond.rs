@@ -70,6 +70,12 @@ problems! {
     BadJson "bad-json" 400 Client "The body is not JSON",
     /// The body did not arrive.
     BadBody "bad-body" 400 Client "The body did not arrive",
+    /// The key is wrong, expired, revoked or one of several.
+    Unauthorized "unauthorized" 401 Client "The key is not good",
+    /// The deny list has the client.
+    Denied "denied" 403 Client "Access is denied",
+    /// The key is good, but not from this address.
+    KeyNotAllowedHere "key-not-allowed-here" 403 Client "The key may not be used from here",
     /// There is no such product.
     UnknownProduct "unknown-product" 404 Client "There is no such product",
     /// No endpoint has this path and there is no application behind.
@@ -248,6 +254,8 @@ pub struct Reply {
 /// Answers depend on who asks and change with every event: a browser may keep one, but must ask
 /// before it uses it again.
 const PRIVATE: &str = "private, no-cache";
+/// With what a key may be sent.
+const CHALLENGE: &str = "Bearer realm=\"penstock\"";
 /// What went wrong a moment ago says nothing about now.
 const NO_STORE: &str = "no-store";
 
@@ -291,6 +299,10 @@ impl Reply {
         }
         if let Some(allow) = problem.allow {
             headers.push((header::ALLOW, HeaderValue::from_static(allow)));
+        }
+        if problem.kind == Kind::Unauthorized {
+            // RFC 9110, 11.6.1: a 401 says how.
+            headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE)));
         }
         Self {
             status: problem.kind.status(),

@@ -1,14 +1,18 @@
 //! Starting: from the command line to a server that answers.
 
+use crate::access;
 use crate::admission::Admission;
+use crate::admission::lists::Lists;
 use crate::app::App;
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::engine::{self, EngineSlot};
+use crate::identity::keys::Keys;
 use crate::server;
 use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
 use crate::upstream::Pool;
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use penstock_config::bootstrap::Bootstrap;
 use penstock_config::check::Report;
 use penstock_config::clock::{self, SharedClock};
@@ -118,8 +122,15 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     let engine: Arc<EngineSlot> = Arc::default();
     let link = settings.redis.clone().map(|redis| Link::new(redis, clock.clone())).transpose();
     let link = link.context("cannot start the thread that talks to Redis")?.map(Arc::new);
+    let lists: Arc<ArcSwap<Lists>> = Arc::default();
+    let policies = watch(&settings, &engine, &lists, clock.clone())?;
+    access::refresh(&lists, &policies);
+    let keys = Arc::new(Keys::open(&settings.policy_dir, &settings.data_dir, clock.clone()));
+    keys.follow()?;
     Ok(App {
-        policies: watch(&settings, &engine, clock.clone())?,
+        policies,
+        keys,
+        lists,
         started: clock.now(),
         admission: Admission::new(clock.now(), link.clone()),
         link,
@@ -142,6 +153,7 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
 fn watch(
     settings: &Bootstrap,
     engine: &Arc<EngineSlot>,
+    lists: &Arc<ArcSwap<Lists>>,
     clock: SharedClock,
 ) -> anyhow::Result<Watcher> {
     let dir = &settings.policy_dir;
@@ -149,12 +161,13 @@ fn watch(
         install_defaults(dir)
             .with_context(|| format!("cannot make the policy folder {}", dir.display()))?;
     }
-    let engine = engine.clone();
+    let (engine, lists) = (engine.clone(), lists.clone());
     let options = WatchOptions {
         instance: settings.instance.clone(),
         // Outside the policy folder, which may be read-only (a ConfigMap) or deleted.
         keep_in: Some(settings.data_dir.join("policy-accepted")),
         on_accepted: Some(Arc::new(move |policy| {
+            lists.store(Arc::new(access::lists_of(policy)));
             if let Ok(engine) = engine.get() {
                 engine.policy_changed(policy.clone());
             }

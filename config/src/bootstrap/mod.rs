@@ -37,6 +37,18 @@ pub struct Listen {
     pub ops: SocketAddr,
     /// The control plane's API and console.
     pub control: SocketAddr,
+    /// Whether connections to the public listeners begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// How a balancer that passes connections through says whose they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// It does not: the peer is who connects.
+    Off,
+    /// Every connection comes from one of `trusted_proxies` and begins with a PROXY header, version 1
+    /// or 2. Others are closed.
+    Required,
 }
 
 /// The public listener with TLS.
@@ -183,7 +195,16 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
         public: settings.address(s, "public", "PENSTOCK_LISTEN"),
         ops: settings.address(s, "ops", "PENSTOCK_OPS_LISTEN"),
         control: settings.address(s, "control", "PENSTOCK_CONTROL_LISTEN"),
+        proxy_protocol: settings
+            .text(s, "proxy_protocol", "PENSTOCK_PROXY_PROTOCOL", parse::proxy_protocol)
+            .unwrap_or(ProxyProtocol::Off),
     });
+    let trusted_proxies =
+        settings.list(file, "trusted_proxies", "PENSTOCK_TRUSTED_PROXIES", parse::network);
+    if listen.proxy_protocol == ProxyProtocol::Required && trusted_proxies.is_empty() {
+        let message = "no connection would be taken: name the balancers in trusted_proxies";
+        settings.cross("listen.proxy_protocol", message.into());
+    }
     let tls = file.table("tls", |s| read_tls(s, settings));
     let data_dir = settings
         .path(file, "data_dir", "PENSTOCK_DATA_DIR")
@@ -215,12 +236,7 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
         policy_dir,
         upstream,
         redis: file.table("redis", |s| read_redis(s, settings)),
-        trusted_proxies: settings.list(
-            file,
-            "trusted_proxies",
-            "PENSTOCK_TRUSTED_PROXIES",
-            parse::network,
-        ),
+        trusted_proxies,
         embedding_model: settings.optional_path(
             file,
             "embedding_model",

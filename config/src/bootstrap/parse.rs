@@ -1,5 +1,6 @@
 //! Readers of single settings: text in, value or a sentence out.
 
+use super::ProxyProtocol;
 use crate::read::{Read, closest, printable};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -36,13 +37,19 @@ pub(super) fn path(text: &str) -> Read<PathBuf> {
 
 /// A network, or an address as the network of it alone.
 pub(super) fn network(text: &str) -> Read<IpNet> {
-    let text = text.trim();
-    let network = text.parse::<IpNet>().map(|net| net.trunc());
-    network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
-        let message = format!("\"{}\" is not a network", printable(text));
-        let hint = "write \"10.0.0.0/8\", \"fd00::/8\", or one address";
-        (message, Some(hint.into()))
-    })
+    crate::network::parse(text)
+}
+
+pub(super) fn proxy_protocol(text: &str) -> Read<ProxyProtocol> {
+    match text {
+        "off" => Ok(ProxyProtocol::Off),
+        "required" => Ok(ProxyProtocol::Required),
+        _ => {
+            let message = format!("\"{}\" is not one of \"off\", \"required\"", printable(text));
+            let meant = closest(text, ["off", "required"]);
+            Err((message, meant.map(|word| format!("did you mean \"{word}\"?"))))
+        }
+    }
 }
 
 pub(super) fn whole_number(text: &str) -> Read<u64> {

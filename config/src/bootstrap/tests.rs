@@ -94,6 +94,22 @@ fn every_setting_has_a_key_and_a_variable_and_the_variable_wins() {
 }
 
 #[test]
+fn a_proxy_header_is_believed_from_trusted_proxies_only() {
+    let required = "listen.proxy_protocol = \"required\"\n";
+    let trusting = format!("{required}trusted_proxies = [\"10.0.0.0/8\"]\n");
+    let found = |text: &str, env| valid(text, env).listen.proxy_protocol;
+    assert_eq!(found("", &[]), ProxyProtocol::Off);
+    assert_eq!(found(&trusting, &[]), ProxyProtocol::Required);
+    assert_eq!(found(&trusting, &[("PENSTOCK_PROXY_PROTOCOL", "off")]), ProxyProtocol::Off);
+    let env = [("PENSTOCK_PROXY_PROTOCOL", "required"), ("PENSTOCK_TRUSTED_PROXIES", "::1")];
+    assert_eq!(found("", &env), ProxyProtocol::Required);
+    let problems = parse(required, &[]).expect_err("nobody is trusted");
+    assert!(problems[0].contains("trusted_proxies"), "{problems:?}");
+    let problems = parse("listen.proxy_protocol = \"on\"\n", &[]).expect_err("no such word");
+    assert!(problems[0].contains("\"required\""), "{problems:?}");
+}
+
+#[test]
 fn an_empty_variable_is_none_where_none_is_a_value() {
     let text = "embedding_model = \"/m\"\ntrusted_proxies = [\"::1\"]\nworkers = 3\n\
                 upstream.urls = [\"http://a\"]\nredis.url = \"redis://a\"\n";

@@ -237,6 +237,20 @@ impl Table {
         self.shards.iter().flat_map(|shard| shard.values())
     }
 
+    /// Notes when keys were used (seconds since 1970), as another table or a file knows it.
+    pub fn note_uses(&self, used: impl IntoIterator<Item = (KeyId, i64)>) {
+        for (id, at) in used {
+            if let Some(key) = self.get(id) {
+                key.use_at(at);
+            }
+        }
+    }
+
+    /// When keys were last used, as far as is known here.
+    pub fn uses(&self) -> impl Iterator<Item = (KeyId, i64)> {
+        self.iter().filter_map(|key| Some((key.id(), key.last_used()?)))
+    }
+
     /// Judges a key presented from `address` at `now` (seconds since 1970). With a refusal comes the
     /// key it is about, where the secret proved that it is that key's holder who asks.
     ///

@@ -24,6 +24,7 @@ pub const FILES: &[PolicyFile] = &[
     PolicyFile { name: "query.toml", default: include_str!("../../defaults/query.toml") },
     PolicyFile { name: "resilience.toml", default: include_str!("../../defaults/resilience.toml") },
     PolicyFile { name: "limits.toml", default: include_str!("../../defaults/limits.toml") },
+    PolicyFile { name: "access.toml", default: include_str!("../../defaults/access.toml") },
 ];
 
 pub(crate) fn known(name: &str) -> Option<&'static PolicyFile> {

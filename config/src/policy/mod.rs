@@ -7,6 +7,7 @@
 //! name in `config/defaults`: those files are the only place where default figures are written.
 
 mod abuse;
+mod access;
 mod collect;
 mod files;
 mod limits;
@@ -17,6 +18,7 @@ mod resilience;
 mod tests;
 
 pub use abuse::{Abuse, Penalties, RepeatedQuery, SequentialIds};
+pub use access::{Access, Entry, List, Target};
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use limits::{
     Class, Lease, Limit, Limits, Mode as LimitMode, PathPattern, Prices, Rule, Scope,
@@ -41,6 +43,8 @@ pub struct Policy {
     pub resilience: Resilience,
     /// How often one client may ask (`limits.toml`).
     pub limits: Limits,
+    /// Who always passes and who never (`access.toml`).
+    pub access: Access,
 }
 
 impl Default for Policy {
@@ -71,6 +75,7 @@ impl Policy {
             query: reading.read("query.toml", query::read),
             resilience: reading.read("resilience.toml", resilience::read),
             limits: reading.read("limits.toml", limits::read),
+            access: reading.read("access.toml", access::read),
         };
         let warnings = reading.finish()?;
         Ok((policy, warnings))

@@ -42,6 +42,7 @@ fn the_default_files_are_valid_alone_and_say_everything() {
             "query.toml" => drop(document.read(None, query::read)),
             "resilience.toml" => drop(document.read(None, resilience::read)),
             "limits.toml" => drop(document.read(None, limits::read)),
+            "access.toml" => drop(document.read(None, access::read)),
             other => panic!("{other} is not read in this test"),
         }
         let found = document.into_findings();
@@ -281,7 +282,7 @@ fn defaults_never_replace_a_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let mine = dir.path().join("query.toml");
     std::fs::write(&mine, "max_chars = 9\n").expect("written");
-    let others = ["ranking.toml", "resilience.toml", "limits.toml"];
+    let others = ["ranking.toml", "resilience.toml", "limits.toml", "access.toml"];
     assert_eq!(install_defaults(dir.path()).expect("written"), others);
     assert_eq!(std::fs::read_to_string(&mine).expect("read"), "max_chars = 9\n");
     assert!(install_defaults(dir.path()).expect("nothing to do").is_empty());
@@ -405,4 +406,44 @@ fn abuse_is_read_and_its_contradictions_are_refused() {
     );
     let (policy, _) = read("limits.toml", "enabled = false\n");
     assert!(!policy.unwrap().limits.abuse.enabled, "nothing is counted when limits are off");
+}
+
+#[test]
+fn lists_are_read_with_every_mistake() {
+    let text = "deny = [{ address = \"::ffff:10.1.2.3/104\", reason = \"r\" }]\n\
+                [[allow]]\nkey = \"abcdefghij27\"\nexpires = 1970-01-01T00:00:10Z\n";
+    let policy = read("access.toml", text).0.expect("valid, expired or not");
+    let deny = Entry {
+        list: List::Deny,
+        target: Target::Address("10.0.0.0/8".parse().expect("a network")),
+        reason: "r".into(),
+        expires: None,
+    };
+    let target = Target::parse("abcdefghij27").expect("an id");
+    let allow = Entry { list: List::Allow, target, reason: String::new(), expires: Some(10) };
+    assert!(allow.is_in_force(9) && !allow.is_in_force(10) && deny.is_in_force(i64::MAX));
+    assert_eq!(policy.access.entries, [allow, deny]);
+
+    let refused = |text: &str, expected: &str| {
+        let problems = read("access.toml", text).0.expect_err(text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(expected), "{problems:?}");
+    };
+    refused(
+        "deny = \"10.0.0.1\"\n",
+        "access.toml:1:1: deny: expected a list of tables, found a string",
+    );
+    refused("deny = [1]\n", "expected a table, found an integer; write [[deny]]");
+    refused(
+        "\n[[deny]]\naddress = \"10.0.0.0/40\"\n",
+        "access.toml:3:1: deny.address: \"10.0.0.0/40\"",
+    );
+    refused("[[deny]]\nadress = \"10.0.0.1\"\naddress = \"::1\"\n", "did you mean \"address\"");
+    refused("[[deny]]\n\n[[deny]]\naddress = \"::1\"\n", "access.toml:1:1: deny: ");
+    refused("[[allow]]\naddress = \"::1\"\nkey = \"abcdefghij27\"\n", "not both");
+    refused("[[allow]]\nkey = \"psk_abcdefghij27_0\"\n", "not secret any more");
+    refused("[[allow]]\nkey = \"abcdefghij18\"\n", "is not the id of a key");
+    refused("[[allow]]\naddress = \"::1\"\nexpires = \"soon\"\n", "RFC 3339");
+    refused("[[allow]]\naddress = \"::1\"\nexpires = 2026-01-01\n", "RFC 3339");
+    refused("[[allow]]\naddress = \"::1\"\nexpires = 3\n", "expected a time, found an integer");
 }

@@ -3,7 +3,7 @@
 use super::Report;
 use super::suggest::{closest, printable, without_unit};
 use super::value::{self, Read, article};
-use crate::units::unit_of;
+use crate::units::{parse_rfc3339, unit_of};
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -110,6 +110,52 @@ impl<'a> Section<'a> {
             self.noting(item.span(), key, text.and_then(parse))
         });
         read.collect()
+    }
+
+    /// A list of tables (`[[key]]`), each read by `read`; what is no table is reported and left out.
+    pub(crate) fn entries<T>(&self, key: &str, mut read: impl FnMut(&Section<'a>) -> T) -> Vec<T> {
+        self.asked.borrow_mut().push(key.to_owned());
+        let Some((span, value)) = self.lookup(key) else {
+            return Vec::new();
+        };
+        let hint = || Some(format!("write [[{key}]] and its keys below it, for each one"));
+        let Some(items) = value.as_array() else {
+            let message = format!("expected a list of tables, found {}", article(value));
+            self.report.problem(span, self.path_of(key), message, hint());
+            return Vec::new();
+        };
+        let mut values = Vec::new();
+        for item in items {
+            let Some(own) = item.get_ref().as_table() else {
+                let message = format!("expected a table, found {}", article(item.get_ref()));
+                self.report.problem(item.span(), self.path_of(key), message, hint());
+                continue;
+            };
+            let section = Section {
+                report: self.report,
+                path: self.path_of(key),
+                at: item.span(),
+                own: Some(own),
+                fallbacks: Vec::new(),
+                asked: RefCell::default(),
+            };
+            values.push(read(&section));
+            section.finish();
+        }
+        values
+    }
+
+    /// A time, seconds since 1970: RFC 3339 as a text or as TOML's own. `None`: absent, or wrong and
+    /// reported.
+    pub(crate) fn moment(&self, key: &str) -> Option<i64> {
+        self.asked.borrow_mut().push(key.to_owned());
+        let (span, value) = self.lookup(key)?;
+        let read = match value {
+            DeValue::String(text) => parse_rfc3339(text),
+            DeValue::Datetime(moment) => parse_rfc3339(&moment.to_string()),
+            other => Err((format!("expected a time, found {}", article(other)), None)),
+        };
+        self.noting(span, key, read)
     }
 
     /// The file itself has this key.

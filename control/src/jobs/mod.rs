@@ -5,6 +5,8 @@ pub mod evaluate;
 pub mod examples;
 pub mod import;
 pub mod index;
+pub mod keys;
+pub mod lists;
 pub mod policy;
 mod progress;
 
@@ -12,6 +14,8 @@ pub use progress::Bar;
 
 use anyhow::Context;
 use penstock_config::clock;
+use penstock_config::policy::install_defaults;
+use penstock_config::units::{parse_duration, parse_rfc3339};
 use penstock_engine::store::SqliteStore;
 use std::path::PathBuf;
 
@@ -44,6 +48,52 @@ impl Common {
         SqliteStore::in_folder(&self.data_dir, clock::system())
             .with_context(|| format!("cannot use the data folder {}", self.data_dir.display()))
     }
+}
+
+/// Where the policy is.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// The policy folder [default: policy in the data folder]
+    #[arg(long, global = true, env = "PENSTOCK_POLICY_DIR", value_name = "FOLDER")]
+    policy_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// The policy folder, which exists then: `makes` says that a missing one is made with the default
+    /// files.
+    pub fn folder(self, common: &Common, makes: bool) -> anyhow::Result<PathBuf> {
+        let dir = self.policy_dir.unwrap_or_else(|| common.data_dir.join("policy"));
+        if !dir.exists() {
+            if !makes {
+                return Err(Usage(format!("there is no policy folder at {}", dir.display())).into());
+            }
+            install_defaults(&dir)
+                .with_context(|| format!("cannot make the policy folder {}", dir.display()))?;
+        }
+        Ok(dir)
+    }
+}
+
+/// `30d` from `now` on, or a time of RFC 3339, which must be to come; seconds since 1970.
+fn until(text: &str, now: i64) -> Result<i64, Usage> {
+    let moment = match (parse_duration(text), parse_rfc3339(text)) {
+        (Ok(duration), _) => {
+            now.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
+        }
+        (_, Ok(moment)) => moment,
+        _ => {
+            let hint = "write how long (\"30d\") or until when (\"2027-01-31T00:00:00Z\")";
+            return Err(Usage(format!("--expires {text}: {hint}")));
+        }
+    };
+    // Beyond what a file can hold.
+    const LATEST: i64 = 253_402_300_799;
+    if moment <= now || moment > LATEST {
+        return Err(Usage(format!(
+            "--expires {text}: the time must be to come, before the year 10000"
+        )));
+    }
+    Ok(moment)
 }
 
 /// The command line asks for something that makes no sense: exit code 2, nothing was done.

@@ -1,9 +1,9 @@
 //! `penstock-control policy`: changes of the policy that are checked, kept and can be taken back.
 
-use super::{Common, Usage};
+use super::{Common, Place, Usage};
 use anyhow::Context;
 use penstock_config::clock;
-use penstock_config::policy::{FileSet, install_defaults};
+use penstock_config::policy::FileSet;
 use penstock_config::publish::{Edit, Published, history, publish, rollback, version_files};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 /// Changes the policy of a running Penstock, shows its history, takes a change back
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The policy folder [default: policy in the data folder]
-    #[arg(long, global = true, env = "PENSTOCK_POLICY_DIR", value_name = "FOLDER")]
-    policy_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,14 +65,8 @@ impl Change {
 
 /// Runs the command.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
-    let dir = options.policy_dir.unwrap_or_else(|| common.data_dir.join("policy"));
-    if !dir.exists() {
-        if !matches!(options.command, Command::Push { .. }) {
-            return Err(Usage(format!("there is no policy folder at {}", dir.display())).into());
-        }
-        install_defaults(&dir)
-            .with_context(|| format!("cannot make the policy folder {}", dir.display()))?;
-    }
+    let makes = matches!(options.command, Command::Push { .. });
+    let dir = options.place.folder(common, makes)?;
     let clock = clock::system();
     // Not print: it panics when whoever reads has seen enough.
     let mut out = std::io::stdout().lock();
@@ -132,7 +125,12 @@ fn in_folder(dir: &Path) -> anyhow::Result<BTreeMap<String, Option<String>>> {
     Ok(texts.collect())
 }
 
-fn tell(out: &mut impl std::io::Write, dir: &Path, published: &Published) -> std::io::Result<()> {
+/// What was published, for whoever runs a command.
+pub(super) fn tell(
+    out: &mut impl std::io::Write,
+    dir: &Path,
+    published: &Published,
+) -> std::io::Result<()> {
     for warning in &published.warnings {
         writeln!(out, "warning: {warning}")?;
     }

@@ -5,6 +5,7 @@
 //! all of them or under none.
 
 pub mod abuse;
+pub mod lists;
 mod local;
 mod meter;
 mod shared;

@@ -9,7 +9,8 @@ mod ring;
 pub use ring::Ring;
 
 use crate::admission::Verdict;
-use crate::identity::{Client, Via};
+use crate::admission::lists::Listed;
+use crate::identity::Client;
 use crate::route::Endpoint;
 use crate::telemetry::traceparent::Trace;
 use penstock_engine::resilience::Mode;
@@ -97,6 +98,9 @@ pub struct Decision {
     pub protocol: &'static str,
     /// Where it went.
     pub route: Endpoint,
+    /// The entry of the allow or deny list that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Listed>,
     /// What admission said, rule by rule.
     pub verdicts: Vec<Verdict>,
     /// What the result cache did.
@@ -149,12 +153,13 @@ impl Decision {
         Self {
             began_unix_micros: unix_micros,
             trace,
-            client: Client { address: nobody, via: Via::Peer, peer: nobody },
+            client: Client::at(nobody),
             method: String::new(),
             target: String::new(),
             host: String::new(),
             protocol: "",
             route: Endpoint::Upstream,
+            listed: None,
             verdicts: Vec::new(),
             cache: Cache { outcome: CacheOutcome::Bypass, why: "no result cache" },
             stages: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 pub(crate) fn decision() -> Decision {
     let address = "1.2.3.4".parse().unwrap();
     Decision {
-        client: Client { address, via: Via::Peer, peer: address },
+        client: Client::at(address),
         method: "GET".into(),
         target: "/search?q=mug".into(),
         host: "shop.example".into(),

@@ -128,7 +128,11 @@ mod tests {
         check(&[(auth, "Bearer psk_a"), (auth, "Bearer psk_b")], "several", "several");
         check(&[(auth, "Bearer psk_a"), ("x-api-key", "psk_b")], "several", "several");
         check(&[(auth, "Bearer psk_a"), (auth, "Bearer psk_a")], "psk_a", "psk_a");
-        check(&[(auth, "Bearer psk_a, Bearer psk_b")], "psk_a, Bearer psk_b", "psk_a, Bearer psk_b");
+        check(
+            &[(auth, "Bearer psk_a, Bearer psk_b")],
+            "psk_a, Bearer psk_b",
+            "psk_a, Bearer psk_b",
+        );
         check(&[(auth, "Bearer psk_\u{e9}")], "psk_\u{e9}", "psk_\u{e9}");
     }
 

@@ -209,11 +209,7 @@ impl Keys {
         };
         keys.tell();
         match read_used(&keys.used_file) {
-            Ok(used) => {
-                let table = keys.table.load();
-                let known = used.iter().filter_map(|(id, at)| Some((table.get(*id)?, *at)));
-                known.for_each(|(key, at)| drop(key.use_at(at)));
-            }
+            Ok(used) => keys.table.load().note_uses(used),
             Err(error) => tracing::warn!(%error, "when keys were last used cannot be read"),
         }
         keys
@@ -241,8 +237,7 @@ impl Keys {
     /// Looks at the file once and puts in force what changed.
     pub fn look(&self) {
         let before = self.table.load_full();
-        let looked =
-            self.follower.lock().unwrap_or_else(PoisonError::into_inner).look(&before);
+        let looked = self.follower.lock().unwrap_or_else(PoisonError::into_inner).look(&before);
         let error = match looked {
             Ok(None) => None,
             Ok(Some(table)) => {
@@ -251,10 +246,7 @@ impl Keys {
                 self.note().loaded_micros = self.clock.unix_micros();
                 self.tell();
                 // After the swap, so that no use between is lost.
-                let used = before.iter().filter_map(|key| Some((key.id(), key.last_used()?)));
-                for (id, at) in used {
-                    table.get(id).map(|key| key.use_at(at));
-                }
+                table.note_uses(before.uses());
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -316,8 +308,7 @@ impl Keys {
             return;
         }
         let table = self.table.load();
-        let used = table.iter().filter_map(|key| Some((key.id(), key.last_used()?)));
-        if let Err(error) = write_used(&self.used_file, used) {
+        if let Err(error) = write_used(&self.used_file, table.uses()) {
             self.unwritten.store(true, Ordering::Relaxed);
             tracing::warn!(%error, "when keys were last used cannot be written down");
         }

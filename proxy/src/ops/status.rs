@@ -23,6 +23,7 @@ pub(super) fn of(app: &App) -> Value {
         "policy": app.policies.status(),
         "limits": limits(app),
         "redis": app.link.as_ref().map(|link| redis(&link.status())),
+        "keys": app.keys.status(),
         "engine": engine,
         "upstream": app.upstream.status(),
     })
@@ -39,6 +40,14 @@ pub(super) fn refresh(app: &App) {
     metrics.policy_age.set(policy.age_seconds as f64);
     metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
     metrics.limits.refresh(app);
+    let keys = app.keys.status();
+    metrics.keys.set(keys.keys as i64);
+    metrics.keys_problems.set(keys.problems as i64);
+    metrics.keys_unreadable.set(i64::from(keys.error.is_some()));
+    let now = app.clock.unix_micros().div_euclid(1_000_000);
+    let [allowed, denied] = app.lists.load().in_force(now);
+    metrics.whitelist_size.set(allowed as i64);
+    metrics.blacklist_size.set(denied as i64);
     let Ok(engine) = app.engine.get() else {
         metrics.engine_ready.set(0);
         return;

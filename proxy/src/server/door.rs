@@ -7,6 +7,7 @@
 //! Pingora also waits for as many bytes as the preface has before it takes a connection for
 //! HTTP/1, which `OPTIONS / HTTP/1.0` of a health check never sends. Here three bytes decide.
 
+use super::origin;
 use crate::app::App;
 use crate::gateway::{Gateway, KEEP_ALIVE_SECONDS};
 use async_trait::async_trait;
@@ -78,6 +79,9 @@ impl Door {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let tls = stream.get_ssl_digest().is_some();
+        if !tls && !origin::settle(&self.app, &mut stream).await {
+            return None;
+        }
         let h2c = !tls && begins_like_http2(&mut stream).await?;
         let front = Arc::new(Front::new(self.proxy.clone(), wait, h2c));
         front.process_new(stream, shutdown).await

@@ -3,6 +3,8 @@
 pub mod door;
 mod handover;
 mod listen;
+mod origin;
+mod proxy_protocol;
 mod shutdown;
 
 pub use listen::{Addresses, Bound, bind, inherit};
@@ -14,6 +16,8 @@ use crate::ops::Ops;
 use crate::upstream::Prober;
 use door::Door;
 use listen::{Listening, Until};
+use origin::BeforeTls;
+use penstock_config::bootstrap::ProxyProtocol;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::TcpSocketOptions;
 use pingora::listeners::tls::TlsSettings;
@@ -44,6 +48,10 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     let Bound { addresses, mut sockets } = bound;
 
     let mut public = Service::new("public".to_owned(), front(&app, &server.configuration));
+    if app.settings.listen.proxy_protocol == ProxyProtocol::Required {
+        // Before the listeners: Pingora copies it to those that come.
+        public.endpoints().set_pre_tls_callback(Arc::new(BeforeTls(app.clone())));
+    }
     public.add_tcp_with_settings(&addresses.public.to_string(), client_sockets());
     if let Some(tls) = &app.settings.tls {
         let address = addresses.tls.unwrap_or(tls.listen).to_string();

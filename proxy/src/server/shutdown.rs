@@ -69,6 +69,7 @@ impl ShutdownSignalWatch for Signals {
                     return ShutdownSignal::GracefulUpgrade;
                 }
                 () = arrives(&mut interrupt) => {
+                    self.app.keys.write_used();
                     self.app.access_log.flush(FLUSH);
                     return ShutdownSignal::FastShutdown;
                 }
@@ -107,6 +108,7 @@ async fn leave(app: Arc<App>, signals: [Option<Signal>; 2], after: Duration) {
     if left > 0 {
         tracing::warn!(connections = left, "closing what is left");
     }
+    app.keys.write_used();
     app.access_log.flush(FLUSH);
     tracing::info!("stopped");
     std::process::exit(0);

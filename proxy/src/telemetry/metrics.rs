@@ -34,6 +34,22 @@ pub struct Metrics {
     pub slow_headers: IntCounter,
     /// Admission.
     pub limits: LimitMetrics,
+    /// API keys in the file.
+    pub keys: IntGauge,
+    /// Lines of the keys' file that cannot be used.
+    pub keys_problems: IntGauge,
+    /// 1 while the keys' file cannot be read.
+    pub keys_unreadable: IntGauge,
+    /// Keys that were presented and are not good, by why.
+    pub keys_refused: IntCounterVec,
+    /// Entries of the allow list in force.
+    pub whitelist_size: IntGauge,
+    /// Entries of the deny list in force.
+    pub blacklist_size: IntGauge,
+    /// Requests the deny list refused, by what it knew them by.
+    pub denied: IntCounterVec,
+    /// Connections closed for their PROXY header, by why.
+    pub proxy_headers_refused: IntCounterVec,
     /// Handlers that panicked.
     pub panics: IntCounter,
     /// Access log lines that found the queue full.
@@ -102,6 +118,30 @@ impl Metrics {
                 "Connections closed because a request's headers did not come in time",
             )?,
             limits: LimitMetrics::register(&r)?,
+            keys: r.gauge("penstock_keys", "API keys, revoked and expired ones too")?,
+            keys_problems: r
+                .gauge("penstock_keys_problems", "Lines of keys.jsonl that cannot be used")?,
+            keys_unreadable: r
+                .gauge("penstock_keys_unreadable", "1 while keys.jsonl cannot be read")?,
+            keys_refused: r.counters(
+                "penstock_keys_refused_total",
+                "API keys presented that are not good",
+                &["why"],
+            )?,
+            whitelist_size: r
+                .gauge("rate_limit_whitelist_size", "Entries of the allow list in force")?,
+            blacklist_size: r
+                .gauge("rate_limit_blacklist_size", "Entries of the deny list in force")?,
+            denied: r.counters(
+                "penstock_denied_total",
+                "Requests refused by the deny list",
+                &["by"],
+            )?,
+            proxy_headers_refused: r.counters(
+                "penstock_proxy_headers_refused_total",
+                "Connections closed because of their PROXY header",
+                &["why"],
+            )?,
             panics: r.counter("penstock_panics_total", "Handlers that panicked")?,
             access_log_dropped: r.counter(
                 "penstock_access_log_dropped_total",

@@ -2,7 +2,9 @@ use super::*;
 use crate::run;
 use penstock_config::bootstrap::Bootstrap;
 use pingora::protocols::l4::stream::Stream as Socket;
+use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::server::configuration::ServerConf;
+use std::os::fd::AsRawFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -53,10 +55,19 @@ impl House {
 
     /// A client's end of a connection through the door.
     async fn connect(&self) -> TcpStream {
+        self.connect_from("127.0.0.1").await
+    }
+
+    /// As [`House::connect`], from another address of the loopback.
+    async fn connect_from(&self, address: &str) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+        let client = socket.connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
-        let stream: Stream = Box::new(Socket::from(accepted.unwrap().0));
+        let mut socket = Socket::from(accepted.unwrap().0);
+        socket.set_socket_digest(SocketDigest::from_raw_fd(socket.as_raw_fd()));
+        let stream: Stream = Box::new(socket);
         let (door, shutdown) = (self.door.clone(), self.shutdown.clone());
         tokio::spawn(async move { door.process_new(stream, &shutdown).await });
         client.unwrap()
@@ -209,4 +220,84 @@ async fn a_body_that_was_not_asked_for_is_not_waited_for() {
     client.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());
     assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+const BEHIND_A_BALANCER: &[u8] = b"trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n\
+    [listen]\nproxy_protocol = \"required\"\n[bounds]\nheader_timeout_seconds = 1\n";
+
+impl House {
+    /// The client's address and where it was found, of the request with this trace.
+    async fn seen(&self, trace: &str) -> (String, crate::identity::Via) {
+        let id = crate::telemetry::traceparent::TraceId::parse(trace).unwrap();
+        loop {
+            if let Some(found) = self.app.decisions.find(id).first() {
+                return (found.client.address.to_string(), found.client.via);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_header_names_the_client() {
+    use crate::identity::Via;
+    let house = House::with(BEHIND_A_BALANCER);
+    let v2 = |command: u8, source: [u8; 4]| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+        header.extend([command, 0x11, 0, 12]);
+        header.extend(source.into_iter().chain([10, 0, 0, 1, 0x1f, 0x90, 0, 80]));
+        header
+    };
+    let forged = "X-Forwarded-For: 6.6.6.6\r\n";
+    let rows: [(Vec<u8>, &str, &str, Via); 7] = [
+        (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n".into(), "", "192.0.2.7", Via::Peer),
+        (v2(0x21, [192, 0, 2, 8]), "", "192.0.2.8", Via::Peer),
+        // Whose address nobody vouches for is not believed about itself.
+        (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n".into(), forged, "192.0.2.7", Via::Peer),
+        (b"PROXY UNKNOWN\r\n".into(), forged, "0.0.0.0", Via::Peer),
+        // Another proxy of ours in front of the balancer.
+        (v2(0x21, [10, 0, 0, 9]), forged, "6.6.6.6", Via::XForwardedFor),
+        // The balancer itself.
+        (v2(0x20, [0; 4]), "", "127.0.0.1", Via::Peer),
+        (v2(0x20, [0; 4]), forged, "6.6.6.6", Via::XForwardedFor),
+    ];
+    for (number, (header, line, address, via)) in rows.into_iter().enumerate() {
+        let trace = format!("{:032x}", number + 1);
+        let request = format!(
+            "GET /popular HTTP/1.1\r\nHost: s\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-01\r\n{line}\r\n"
+        );
+        let mut client = house.connect().await;
+        // Torn in the middle of the header.
+        client.write_all(&header[..7]).await.unwrap();
+        tokio::task::yield_now().await;
+        let rest = [&header[7..], request.as_bytes()].concat();
+        let answer = talk(&mut client, &rest, "}").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{number}: {answer}");
+        assert_eq!(house.seen(&trace).await, (address.to_owned(), via), "{number}");
+        // The next request on the connection has no header of its own.
+        let answer = talk(&mut client, b"GET /health HTTP/1.1\r\nHost: s\r\n\r\n", "}").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{number}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_believable_proxy_header_is_closed() {
+    let house = House::with(BEHIND_A_BALANCER);
+    let request = b"GET /health HTTP/1.1\r\nHost: s\r\n\r\n";
+    let header = b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n";
+    let closed = async |from: &str, sent: &[&[u8]]| {
+        let mut client = house.connect_from(from).await;
+        client.write_all(&sent.concat()).await.unwrap();
+        let mut seen = Vec::new();
+        let all = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut seen));
+        // A connection with bytes nobody read ends with a reset.
+        all.await.is_ok() && seen.is_empty()
+    };
+    let count = |why: &str| house.app.metrics.proxy_headers_refused.with_label_values(&[why]).get();
+    assert!(closed("127.0.0.1", &[request]).await);
+    assert_eq!(count("malformed"), 1);
+    assert!(closed("127.0.0.2", &[header, request]).await);
+    assert_eq!(count("untrusted"), 1);
+    assert!(closed("127.0.0.1", &[&header[..9]]).await, "half a header");
+    assert_eq!(house.app.metrics.slow_headers.get(), 1);
 }
