@@ -5,19 +5,17 @@
 //! what it decided. Upgrades (WebSocket) take the same way and meet the same phases.
 
 use crate::access;
-use crate::admission::{self, Asked, Verdict};
+use crate::admission::gate::{self, Line};
 use crate::app::App;
 use crate::body;
 use crate::context::Context;
 use crate::decision::bounded_text;
 use crate::identity::credential;
-use crate::params;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
 use crate::route::{self, Endpoint, Route};
 use crate::upstream::{self, Attempt, Blame, Body};
 use async_trait::async_trait;
-use penstock_config::policy::{Class, Policy};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -39,41 +37,6 @@ const MAX_HEADER_LINES: usize = 128;
 pub struct Gateway(pub Arc<App>);
 
 impl Gateway {
-    /// Counts the request against its client's limits; the refusal, if there is one.
-    async fn admit(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        route: &Route,
-    ) -> Option<Problem> {
-        let app = &self.0;
-        if matches!(route, Route::Options { .. }) {
-            return None;
-        }
-        let endpoint = ctx.decision.route;
-        let class = admission::class_of(endpoint)?;
-        let began = app.clock.now();
-        let policy = ctx.policy.clone();
-        let (path, query) = split_target(session.req_header().raw_path());
-        let method = session.req_header().method.clone();
-        let asked = Asked {
-            limits: &policy.limits,
-            class,
-            method: method.as_str(),
-            path: policy.limits.path_of(class, path),
-            who: ctx.decision.client.address.into(),
-            own_limits: [None; Class::ALL.len()],
-            cost: cost(&policy, endpoint, query),
-        };
-        let verdicts = app.admission.judge(&asked, &policy.resilience, began).await;
-        let refusal = verdicts.iter().find_map(Verdict::refusal);
-        let took = app.clock.now() - began;
-        app.metrics.limits.judged(endpoint, &verdicts, took);
-        ctx.decision.verdicts = verdicts;
-        ctx.decision.stage("admission", took);
-        refusal
-    }
-
     /// Our answer, or `None` for what goes to the application.
     async fn answer(
         &self,
@@ -105,7 +68,13 @@ impl Gateway {
             Ok(route) => route,
             Err(refused) => return Some(Err(refused.into())),
         };
-        let limited = if standing.exempt { None } else { self.admit(session, ctx, &route).await };
+        let limited = if standing.exempt {
+            None
+        } else {
+            let method = session.req_header().method.clone();
+            let path = split_target(session.req_header().raw_path()).0.to_vec();
+            gate::admit(app, ctx, Line { method, path: &path, query: &query }, &route).await
+        };
         if let Some(problem) = limited.or(standing.refused) {
             return Some(Err(problem));
         }
@@ -115,15 +84,6 @@ impl Gateway {
         }
         Some(results::answer(app, session, ctx, route, &query).await)
     }
-}
-
-/// What a request costs under a rule that weighs.
-fn cost(policy: &Policy, endpoint: Endpoint, query: &[u8]) -> u32 {
-    let semantic = match endpoint {
-        Endpoint::Search | Endpoint::Explain | Endpoint::Similar => policy.query.semantic.enabled,
-        _ => false,
-    };
-    policy.limits.prices.of(params::results_asked(query), semantic)
 }
 
 /// Path and query of a request target, the authority of an absolute one left out.

@@ -72,12 +72,22 @@ pub fn products(query: &[u8], product_id: Option<String>) -> Result<ProductAsk, 
     Ok(ProductAsk { product_id, k: given.k()?, filter: given.filter()?, fields: given.fields()? })
 }
 
-/// The results a request asks for, as far as can be told before it is read whole: who writes nonsense
-/// is refused later and pays for the most until then.
-pub fn results_asked(query: &[u8]) -> usize {
+/// What a request asks for, as far as can be told before it is read whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// `k`. Who writes nonsense is refused later, and pays for the most until then.
+    pub results: usize,
+    /// `q`.
+    pub query: Option<String>,
+}
+
+/// Reads what is wanted; what cannot be read is not there.
+pub fn wanted(query: &[u8]) -> Wanted {
     match Given::read(query) {
-        Ok(given) => given.k().unwrap_or(MAX_K),
-        Err(_) => MAX_K,
+        Ok(given) => {
+            Wanted { results: given.k().unwrap_or(MAX_K), query: given.raw("q").map(str::to_owned) }
+        }
+        Err(_) => Wanted { results: MAX_K, query: None },
     }
 }
 

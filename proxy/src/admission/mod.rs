@@ -5,22 +5,26 @@
 //! all of them or under none.
 
 pub mod abuse;
+pub mod gate;
 pub mod lists;
 mod local;
 mod meter;
 mod shared;
 mod table;
 mod verdict;
+mod violations;
 mod who;
 
 pub use meter::{Judgement, Meter};
 pub use shared::Shared;
 pub use verdict::{By, Outcome, Verdict, headers};
+pub use violations::Violations;
 pub use who::{NobodyError, Who};
 
 use crate::route::Endpoint;
+use abuse::{Detector, Flagged, Penalty};
 use local::Local;
-use penstock_config::policy::{Class, Limit, Limits, Resilience, Rule, Scope};
+use penstock_config::policy::{Abuse, Class, Limit, Limits, Resilience, Rule, Scope};
 use penstock_engine::redis::Link;
 use std::sync::Arc;
 use std::time::Instant;
@@ -96,6 +100,9 @@ impl Asked<'_> {
 #[derive(Debug)]
 pub struct Admission {
     counting: Counting,
+    abuse: Detector,
+    /// Refusals in the log.
+    pub violations: Violations,
     began: Instant,
 }
 
@@ -113,7 +120,7 @@ impl Admission {
             None => Counting::Here(Local::default()),
             Some(link) => Counting::Together(Shared::new(link)),
         };
-        Self { counting, began: now }
+        Self { counting, abuse: Detector::default(), violations: Violations::default(), began: now }
     }
 
     /// Judges and counts a request. The verdicts of all rules about it, up to the first that refuses.
@@ -129,6 +136,37 @@ impl Admission {
             Counting::Here(local) => local.judge(asked, now),
             Counting::Together(shared) => shared.judge(asked, resilience, now).await,
         }
+    }
+
+    /// Looks for abuse in a request of `who`; the penalty that is about it.
+    pub fn look(
+        &self,
+        policy: &Abuse,
+        who: Who,
+        asked: abuse::Asked<'_>,
+        now: Instant,
+    ) -> Option<Penalty> {
+        self.abuse.look(policy, who, asked, self.nanos(now))
+    }
+
+    /// Who was found out, the latest first. `unix_micros`: the same moment as `now`.
+    pub fn flagged(&self, policy: &Abuse, now: Instant, unix_micros: i64) -> Vec<Flagged> {
+        self.abuse.flagged(policy, self.nanos(now), unix_micros)
+    }
+
+    /// Takes every penalty and suspicion off a client; `false`: there was none.
+    pub fn pardon(&self, who: Who) -> bool {
+        self.abuse.pardon(who)
+    }
+
+    /// Clients on the list of those who were found out.
+    pub fn flagged_count(&self) -> usize {
+        self.abuse.remembered().flagged
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.began).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX)
     }
 
     /// What is counted with the rest of the fleet, if it is.

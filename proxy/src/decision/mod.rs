@@ -9,6 +9,7 @@ mod ring;
 pub use ring::Ring;
 
 use crate::admission::Verdict;
+use crate::admission::abuse::Penalty;
 use crate::admission::lists::Listed;
 use crate::identity::Client;
 use crate::route::Endpoint;
@@ -103,6 +104,9 @@ pub struct Decision {
     pub listed: Option<Listed>,
     /// What admission said, rule by rule.
     pub verdicts: Vec<Verdict>,
+    /// The penalty for abuse that is about it, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<Penalty>,
     /// What the result cache did.
     pub cache: Cache,
     /// In the order they ran.
@@ -161,6 +165,7 @@ impl Decision {
             route: Endpoint::Upstream,
             listed: None,
             verdicts: Vec::new(),
+            penalty: None,
             cache: Cache { outcome: CacheOutcome::Bypass, why: "no result cache" },
             stages: Vec::new(),
             policy_version,

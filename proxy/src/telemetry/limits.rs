@@ -1,6 +1,7 @@
 //! Metrics of admission: limits, lists, abuse, and the Redis behind them.
 
 use super::metrics::Registering;
+use crate::admission::abuse::Pattern;
 use crate::admission::{By, Outcome, Verdict};
 use crate::app::App;
 use crate::route::Endpoint;
@@ -16,6 +17,8 @@ const DECISION_SECONDS: [f64; 15] =
 pub struct LimitMetrics {
     hits: IntCounterVec,
     shadow_hits: IntCounterVec,
+    abuse: IntCounterVec,
+    flagged: IntGauge,
     decisions: [Histogram; By::ALL.len()],
     clients: IntGauge,
     fallback: IntGauge,
@@ -45,6 +48,13 @@ impl LimitMetrics {
                 "Requests that a shadow rule would have refused",
                 &["endpoint", "type"],
             )?,
+            abuse: r.counters(
+                "rate_limit_abuse_detected_total",
+                "Clients found out, by what they did",
+                &["pattern"],
+            )?,
+            flagged: r
+                .gauge("penstock_rate_limit_flagged", "Clients on the list of those found out")?,
             decisions: By::ALL.map(|by| decisions.with_label_values(&[by.name()])),
             clients: r
                 .gauge("penstock_rate_limit_clients", "Clients whose requests are counted")?,
@@ -94,8 +104,20 @@ impl LimitMetrics {
         }
     }
 
+    /// Counts a client that was found out.
+    pub fn found(&self, pattern: Pattern) {
+        self.abuse.with_label_values(&[pattern.name()]).inc();
+    }
+
+    /// Counts a request that a penalty refuses, or would refuse.
+    pub fn penalised(&self, endpoint: Endpoint, shadow: bool) {
+        let counter = if shadow { &self.shadow_hits } else { &self.hits };
+        counter.with_label_values(&[endpoint.name(), "abuse"]).inc();
+    }
+
     /// Sets what is only looked at.
     pub fn refresh(&self, app: &App) {
+        self.flagged.set(app.admission.flagged_count() as i64);
         self.clients.set(app.admission.clients() as i64);
         let shared = app.admission.shared();
         self.fallback.set(shared.is_some_and(|shared| shared.is_alone()).into());

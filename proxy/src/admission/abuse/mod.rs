@@ -36,6 +36,7 @@ use numbered::Numbered;
 use offender::{Nanos, Offender};
 use part::{Part, QueryKey, Sign};
 use penstock_config::policy::Abuse;
+use serde::{Serialize, Serializer};
 use std::cmp::Reverse;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,13 +58,14 @@ pub enum Asked<'r> {
 }
 
 /// A request is refused; in the shadow, it would have been.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Penalty {
     /// What for.
     pub pattern: Pattern,
     /// What is refused.
     pub scope: Scope,
     /// After this, such a request passes.
+    #[serde(rename = "retry_after_seconds", serialize_with = "seconds")]
     pub retry_after: Duration,
     /// Which offence it is for, from 1.
     pub offences: u32,
@@ -227,6 +229,11 @@ fn client_half(hash: u64) -> u32 {
 /// A part's share of a bound, rounded up.
 fn share(most: usize) -> usize {
     most.div_ceil(PARTS)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(crate::respond::whole_seconds(*time))
 }
 
 #[cfg(test)]

@@ -1,0 +1,113 @@
+//! A request at the gate: abuse and limits, after keys and lists (`access`) had their say.
+
+use super::abuse::{self, Penalty};
+use super::{Asked, Verdict, Who, class_of};
+use crate::app::App;
+use crate::context::Context;
+use crate::params::{self, Wanted};
+use crate::respond::{Kind, Problem, whole_seconds};
+use crate::route::{Endpoint, Route};
+use http::Method;
+use penstock_config::policy::{Class, Policy};
+use penstock_engine::query::normalise;
+use std::time::Duration;
+
+/// A request's line, as far as the gate looks at it.
+pub struct Line<'r> {
+    /// Its method.
+    pub method: Method,
+    /// Its path as sent, without authority and query.
+    pub path: &'r [u8],
+    /// Its query as sent.
+    pub query: &'r [u8],
+}
+
+/// Counts the request against its client; the refusal, if there is one.
+pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) -> Option<Problem> {
+    if matches!(route, Route::Options { .. }) {
+        return None;
+    }
+    let endpoint = ctx.decision.route;
+    let class = class_of(endpoint)?;
+    let began = app.clock.now();
+    let policy = ctx.policy.clone();
+    // What the application is asked is its own business.
+    let wanted = match class {
+        Class::Search | Class::Recommend => params::wanted(line.query),
+        Class::Events | Class::Passthrough => Wanted::default(),
+    };
+    let client = &ctx.decision.client;
+    let (who, own_limits) = match &client.key {
+        Some(key) => (Who::from(key.id()), key.limits()),
+        None => (client.address.into(), Default::default()),
+    };
+    if let Some(problem) = abused(app, ctx, &policy, who, route, &wanted) {
+        ctx.decision.stage("admission", app.clock.now() - began);
+        return Some(problem);
+    }
+    let asked = Asked {
+        limits: &policy.limits,
+        class,
+        method: line.method.as_str(),
+        path: policy.limits.path_of(class, line.path),
+        who,
+        own_limits,
+        cost: cost(&policy, endpoint, &wanted),
+    };
+    let verdicts = app.admission.judge(&asked, &policy.resilience, began).await;
+    let took = app.clock.now() - began;
+    app.metrics.limits.judged(endpoint, &verdicts, took);
+    let refusal = verdicts.iter().find_map(Verdict::refusal);
+    if let Some(refused) = verdicts.iter().find(|verdict| verdict.refusal().is_some()) {
+        app.admission.violations.report(who, &refused.rule, began);
+    }
+    ctx.decision.verdicts = verdicts;
+    ctx.decision.stage("admission", took);
+    refusal
+}
+
+/// What a request costs under a rule that weighs.
+fn cost(policy: &Policy, endpoint: Endpoint, wanted: &Wanted) -> u32 {
+    let semantic = match endpoint {
+        Endpoint::Search | Endpoint::Explain | Endpoint::Similar => policy.query.semantic.enabled,
+        _ => false,
+    };
+    policy.limits.prices.of(wanted.results, semantic)
+}
+
+/// Looks for abuse; the refusal of a client that was found out.
+fn abused(
+    app: &App,
+    ctx: &mut Context,
+    policy: &Policy,
+    who: Who,
+    route: &Route,
+    wanted: &Wanted,
+) -> Option<Problem> {
+    let query = match route {
+        Route::Search | Route::Explain => wanted.query.as_deref().map(normalise),
+        _ => None,
+    };
+    let asked = match (route, &query) {
+        (_, Some(query)) => abuse::Asked::Query(query),
+        (Route::Product { product_id } | Route::Similar { product_id }, _) => {
+            abuse::Asked::Product(product_id)
+        }
+        _ => abuse::Asked::Other,
+    };
+    let penalty = app.admission.look(&policy.limits.abuse, who, asked, app.clock.now())?;
+    let Penalty { pattern, offences, shadow, .. } = penalty;
+    if let Some(evidence) = &penalty.found {
+        app.metrics.limits.found(pattern);
+        tracing::warn!(
+            client = %who, pattern = pattern.name(), %evidence, offences, shadow,
+            "abuse detected"
+        );
+    }
+    let wait = whole_seconds(penalty.retry_after).max(1);
+    let told = format!("{}; ask again in {wait} s", penalty.reason());
+    app.metrics.limits.penalised(ctx.decision.route, shadow);
+    ctx.decision.penalty = Some(penalty);
+    (!shadow)
+        .then(|| Problem::new(Kind::TooManyRequests, told).retry_after(Duration::from_secs(wait)))
+}
