@@ -8,6 +8,7 @@
 mod bad_input;
 mod degradation;
 mod events;
+mod fleet;
 mod fuzz;
 mod harness;
 mod import;

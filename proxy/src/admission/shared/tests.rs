@@ -1,11 +1,24 @@
 use super::*;
 use crate::admission::meter::Meter;
 use crate::admission::tests::{asked, limits};
+use penstock_config::bootstrap::Bootstrap;
 use penstock_config::clock;
 use penstock_config::policy::{Class, Limit, Policy};
-use penstock_tests::RedisServer;
+use penstock_tests::redis::RedisServer;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use std::cell::{Cell, RefCell};
+
+/// A connection of the test's own.
+fn connect(redis: &RedisServer) -> redis::Connection {
+    redis::Client::open(redis.url()).unwrap().get_connection().unwrap()
+}
+
+/// The settings of a process whose Redis is there.
+fn settings(url: &str) -> penstock_config::bootstrap::Redis {
+    let env = |name: &str| (name == "PENSTOCK_REDIS_URL").then(|| url.to_owned());
+    Bootstrap::parse("penstock.toml", b"", &env).unwrap().redis.unwrap()
+}
 
 const LEASE_MICROS: u64 = 2_000_000;
 
@@ -14,10 +27,10 @@ fn lease() -> penstock_config::policy::Lease {
 }
 
 /// The same arrivals are decided in process and by the script; every number of every answer agrees.
-#[test]
-fn redis_counts_as_this_process_does() {
-    let redis = RedisServer::start();
-    let mut connection = redis.connect();
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_counts_as_this_process_does() {
+    let redis = RedisServer::start().await;
+    let connection = RefCell::new(connect(&redis));
     let script = redis::Script::new(include_str!("meter.lua"));
     let arrivals = prop::collection::vec(
         (
@@ -27,13 +40,13 @@ fn redis_counts_as_this_process_does() {
         1..250,
     );
     let cases = (1_u32..120, 0_u32..60, arrivals);
-    let mut number = 0;
+    let number = Cell::new(0);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(60));
     runner
         .run(&cases, |(per_minute, more, arrivals)| {
             let limit = Limit { per_minute, burst: Limit::least_burst(per_minute) + more };
             let mut meter: Meter = Meter::default();
-            number += 1;
+            number.set(number.get() + 1);
             // A Redis that is years old counts like one that has just begun.
             let began = 1_790_000_000_000_000 / 63_000_000 * 63_000_000;
             let mut now = 1;
@@ -41,12 +54,12 @@ fn redis_counts_as_this_process_does() {
                 now += wait;
                 let ours = meter.ask(now, limit, cost);
                 let theirs: Vec<u64> = script
-                    .key(format!("meter{number}"))
+                    .key(format!("meter{}", number.get()))
                     .arg(began + now)
                     .arg(1)
                     .arg(&[limit.per_minute, limit.burst, cost, 0, 1])
                     .arg(&[0, 0, 0])
-                    .invoke(&mut connection)
+                    .invoke(&mut *connection.borrow_mut())
                     .unwrap();
                 let expected = [
                     if ours.admitted { u64::from(cost.min(limit.burst)) } else { 0 },
@@ -139,10 +152,10 @@ fn what_is_admitted_alone_is_owed_once() {
 }
 
 /// Three instances, one Redis that goes and comes back: with the script itself.
-#[test]
-fn what_is_owed_is_paid_and_a_redis_without_memory_is_told() {
-    let redis = RedisServer::start();
-    let mut connection = redis.connect();
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_owed_is_paid_and_a_redis_without_memory_is_told() {
+    let redis = RedisServer::start().await;
+    let mut connection = connect(&redis);
     let script = redis::Script::new(include_str!("meter.lua"));
     let limit = Limit { per_minute: 60, burst: 90 };
     let mut room = |question: Question, key: &str| {
@@ -190,7 +203,7 @@ fn what_is_owed_is_paid_and_a_redis_without_memory_is_told() {
 #[tokio::test]
 async fn without_redis_everybody_has_a_share() {
     let policy = Policy::default();
-    let link = Link::new(penstock_tests::redis_settings("redis://127.0.0.1:1"), clock::system());
+    let link = Link::new(settings("redis://127.0.0.1:1"), clock::system());
     let shared = Shared::new(Arc::new(link.unwrap()));
     shared.counted(3);
     let limits = limits("[global.search]\nenabled = true\nper_minute = 90\nburst = 99\n");
