@@ -10,7 +10,7 @@ use rand::Rng;
 use redis::aio::ConnectionLike;
 use redis::{PushInfo, PushKind, Value};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -23,6 +23,27 @@ const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 /// A connection that lived so long was no failure to connect.
 const LIVED: Duration = Duration::from_secs(5);
+
+/// What makes the keeper look at a connection before the next ping is due.
+#[derive(Debug, Default)]
+pub(super) struct Doubt {
+    raised: Notify,
+    demoted: AtomicBool,
+}
+
+impl Doubt {
+    /// A call had trouble, or the connection ended.
+    pub fn raise(&self) {
+        self.raised.notify_one();
+    }
+
+    /// The server answers that it is read-only: the one to write to is another, which sentinels, a
+    /// name that leads elsewhere or the cluster's map tell on connecting.
+    pub fn demoted(&self) {
+        self.demoted.store(true, Ordering::Release);
+        self.raise();
+    }
+}
 
 /// Time between attempts: doubling, with half of it by chance so that a fleet does not come at once.
 pub(super) struct Backoff(Duration);
@@ -54,7 +75,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut dialler: Dialler) {
         let doubt = Arc::clone(&shared.doubt);
         let pushed = move |info: PushInfo| {
             if info.kind == PushKind::Disconnection {
-                doubt.notify_one();
+                doubt.raise();
             }
         };
         let started = shared.clock.now();
@@ -87,13 +108,16 @@ pub(super) async fn until_lost(
     dialler: &mut Dialler,
     connection: &mut (impl ConnectionLike + Send),
     server: &str,
-    doubt: &Notify,
+    doubt: &Doubt,
 ) -> String {
     let ping = redis::cmd("PING");
     loop {
         tokio::select! {
             () = tokio::time::sleep(CHECK) => {}
-            () = doubt.notified() => {}
+            () = doubt.raised.notified() => {}
+        }
+        if doubt.demoted.swap(false, Ordering::AcqRel) {
+            return "the server is read-only".to_owned();
         }
         match tokio::time::timeout(PING, ping.query_async::<Value>(connection)).await {
             Err(_) => return format!("no answer to a ping within {PING:?}"),

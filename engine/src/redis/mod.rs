@@ -30,7 +30,7 @@ use dial::{Connection, Dialler};
 use penstock_config::bootstrap::Redis;
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::Resilience;
-use redis::RedisResult;
+use redis::{ErrorKind, RedisResult, ServerErrorKind};
 use status::Shared;
 use std::io;
 use std::sync::Arc;
@@ -195,7 +195,13 @@ impl Link {
         let after = policy.redis.timeout;
         let timed = async {
             match tokio::time::timeout(after, work).await {
-                Ok(result) => result.map_err(Trouble::from),
+                Ok(Err(error)) => {
+                    if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
+                        shared.doubt.demoted();
+                    }
+                    Err(Trouble::from(error))
+                }
+                Ok(Ok(value)) => Ok(value),
                 Err(_) => Err(Trouble::Late { after }),
             }
         };
@@ -206,7 +212,7 @@ impl Link {
             && trouble.is_its_fault()
         {
             shared.failed(trouble.to_string());
-            shared.doubt.notify_one();
+            shared.doubt.raise();
         }
         result
     }

@@ -2,13 +2,13 @@
 
 use super::Trouble;
 use super::dial::Connection;
+use super::keeper::Doubt;
 use crate::resilience::Breaker;
 use crate::resilience::breaker;
 use arc_swap::ArcSwapOption;
 use penstock_config::clock::SharedClock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::Notify;
 
 /// Calls by what became of them, since the start.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ pub(super) struct Shared {
     /// The first attempt to connect is over: from here on having no connection is Redis's fault.
     pub tried: AtomicBool,
     /// Somebody had trouble with the connection.
-    pub doubt: Arc<Notify>,
+    pub doubt: Arc<Doubt>,
     last_error: ArcSwapOption<Arc<str>>,
 }
 
@@ -101,7 +101,7 @@ impl Shared {
             counters: Counters::default(),
             connected: ArcSwapOption::empty(),
             tried: AtomicBool::new(false),
-            doubt: Arc::new(Notify::new()),
+            doubt: Arc::default(),
             last_error: ArcSwapOption::empty(),
         }
     }

@@ -1,13 +1,13 @@
 //! A channel to listen on that survives the connection.
 
 use super::dial::Dialler;
-use super::keeper::{Backoff, until_lost};
+use super::keeper::{Backoff, Doubt, until_lost};
 use penstock_config::clock::SharedClock;
 use redis::{PushInfo, PushKind, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 /// Messages a subscriber may be behind before it is told that it missed some.
 const BEHIND: usize = 4_096;
@@ -99,7 +99,7 @@ impl Listener {
 
     /// Listens until the connection is lost, and says why it was; or why there was none.
     async fn listen(&self, dialler: &mut Dialler) -> Result<String, String> {
-        let doubt = Arc::new(Notify::new());
+        let doubt = Arc::new(Doubt::default());
         let (connection, server) = dialler.one(self.receiver(Arc::clone(&doubt))).await?;
         let mut connection = connection;
         let subscribing = connection.subscribe(&self.channel);
@@ -114,11 +114,11 @@ impl Listener {
     }
 
     /// Called by the connection; never waits.
-    fn receiver(&self, doubt: Arc<Notify>) -> Arc<dyn Fn(PushInfo) + Send + Sync> {
+    fn receiver(&self, doubt: Arc<Doubt>) -> Arc<dyn Fn(PushInfo) + Send + Sync> {
         let sender = self.sender.clone();
         let missed = Arc::clone(&self.missed);
         Arc::new(move |info: PushInfo| match info.kind {
-            PushKind::Disconnection => doubt.notify_one(),
+            PushKind::Disconnection => doubt.raise(),
             PushKind::Message => {
                 // Channel, then payload.
                 if let Some(Value::BulkString(payload)) = info.data.into_iter().nth(1)

@@ -53,14 +53,14 @@ async fn a_subscriber_that_is_too_slow_is_told_and_costs_bounded_memory() {
     let link = connected(&server.url()).await;
     let mut subscription = link.subscribe("news");
     assert_eq!(next(&mut subscription).await, Event::Resubscribed);
-    for _ in 0..50 {
+    for _ in 0..200 {
         let mut many = penstock_engine::redis::pipe();
         for _ in 0..100 {
             many.cmd("PUBLISH").arg(link.key("news")).arg("x");
         }
         let _: Vec<u64> = link.pipeline(&patient(), &many).await.expect("published");
     }
-    // The last of them has gone out to the subscriber when a later question is answered.
+    // Five times what is kept for a subscriber who does not listen.
     let mut held = 0;
     let mut interrupted = 0;
     link.publish(&patient(), "news", b"last").await.expect("published");
@@ -75,8 +75,7 @@ async fn a_subscriber_that_is_too_slow_is_told_and_costs_bounded_memory() {
             Err(_) => break,
         }
     }
-    assert!(interrupted >= 1 || held == 5_001, "{held} messages, {interrupted} interruptions");
-    assert!(held <= 5_001, "{held}");
+    assert!(interrupted >= 1 && held < 20_000, "{held} messages, {interrupted} interruptions");
 }
 
 #[tokio::test]
