@@ -14,7 +14,7 @@ pub enum Who {
     /// The first 64 bits of an IPv6 address: a household has the rest to itself and can change it
     /// at will.
     Network([u32; 2]),
-    /// The id of an API key.
+    /// The id of an API key: 12 characters of `a-z2-7`.
     Key([u8; 12]),
 }
 
@@ -37,7 +37,7 @@ impl From<IpAddr> for Who {
     }
 }
 
-/// `192.0.2.7`, `2001:db8:0:1::/64` or `key:` and 24 hexadecimal digits.
+/// `192.0.2.7`, `2001:db8:0:1::/64` or `key:` and the id.
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -46,7 +46,7 @@ impl fmt::Display for Who {
                 let bits = u128::from(high) << 96 | u128::from(low) << 64;
                 write!(f, "{}/64", Ipv6Addr::from_bits(bits))
             }
-            Self::Key(id) => write!(f, "key:{}", hex::encode(id)),
+            Self::Key(id) => write!(f, "key:{}", id.escape_ascii()),
         }
     }
 }
@@ -56,10 +56,10 @@ impl FromStr for Who {
     type Err = NobodyError;
 
     fn from_str(text: &str) -> Result<Self, NobodyError> {
-        if let Some(digits) = text.strip_prefix("key:") {
-            let mut id = [0; 12];
-            hex::decode_to_slice(digits, &mut id).map_err(|_| NobodyError)?;
-            return Ok(Self::Key(id));
+        if let Some(id) = text.strip_prefix("key:") {
+            let id: [u8; 12] = id.as_bytes().try_into().map_err(|_| NobodyError)?;
+            let good = id.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+            return if good { Ok(Self::Key(id)) } else { Err(NobodyError) };
         }
         if let Some(network) = text.strip_suffix("/64") {
             let address: Ipv6Addr = network.parse().map_err(|_| NobodyError)?;
@@ -98,8 +98,18 @@ mod tests {
         check("::ffff:192.0.2.7", "192.0.2.7");
         check("2001:db8:0:1:ffff::2", "2001:db8:0:1::/64");
         check("2001:db8:0:1::/64", "2001:db8:0:1::/64");
-        check("key:000102030405060708090aff", "key:000102030405060708090aff");
-        for nobody in ["", "key:", "key:0001", "10.0.0.0/64", "10.0.0.0/8", "shop", "::/65"] {
+        check("key:abcdefgh2347", "key:abcdefgh2347");
+        for nobody in [
+            "",
+            "key:",
+            "key:0001",
+            "key:abcdefgh234",
+            "key:ABCDEFGH2347",
+            "10.0.0.0/64",
+            "10.0.0.0/8",
+            "shop",
+            "::/65",
+        ] {
             assert_eq!(nobody.parse::<Who>(), Err(NobodyError), "{nobody}");
         }
         assert_eq!(size_of::<Who>(), 16);
