@@ -6,6 +6,14 @@ use penstock_config::policy::{FileSet, Policy};
 use penstock_tests::binaries::run;
 use serde_yaml::Value;
 
+/// The alert rules; the tests of `a.yml` are in `a.test.yml`.
+pub(super) const RULES: [&str; 2] =
+    ["deploy/prometheus/rules.yml", "deploy/prometheus/rate-limits.yml"];
+
+fn tests_of(rules: &str) -> String {
+    rules.replace(".yml", ".test.yml")
+}
+
 fn yaml(relative: &str) -> Value {
     serde_yaml::from_str(&read(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
 }
@@ -174,10 +182,16 @@ fn the_programs_take_the_arguments_of_their_units() {
 
 #[test]
 fn prometheus_accepts_its_files() {
-    for args in [
-        ["check", "config", "deploy/prometheus/prometheus.yml"],
-        ["test", "rules", "deploy/prometheus/rules.test.yml"],
-    ] {
+    let config = "deploy/prometheus/prometheus.yml";
+    let mut checks = vec![["check", "config", config].map(str::to_owned)];
+    for rules in RULES {
+        checks.push(["check", "rules", rules].map(str::to_owned));
+        checks.push(["test".into(), "rules".into(), tests_of(rules)]);
+        let name = rules.rsplit('/').next().expect("rsplit gives at least one");
+        assert!(list(&yaml(config)["rule_files"]).any(|file| file == name), "{name} is not read");
+    }
+    for args in &checks {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         if let Some((valid, said)) = run_if_installed("promtool", &args) {
             assert!(valid, "{said}");
         }
@@ -186,16 +200,20 @@ fn prometheus_accepts_its_files() {
 
 #[test]
 fn every_alert_has_a_runbook_and_a_test() {
-    let rules = yaml("deploy/prometheus/rules.yml");
-    let tests = read("deploy/prometheus/rules.test.yml");
-    let rules = rules["groups"][0]["rules"].as_sequence().expect("rules");
-    assert!(!rules.is_empty());
-    for rule in rules {
-        let alert = text(&rule["alert"]);
-        let runbook = text(at(rule, "annotations.runbook"));
-        let (file, anchor) = runbook.split_once('#').expect("file#heading");
-        assert_eq!(anchor, alert.to_lowercase());
-        assert!(read(file).contains(&format!("## {alert}\n")), "{file} has no {alert}");
-        assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert} is not tested");
+    for file in RULES {
+        let document = yaml(file);
+        let tests = read(&tests_of(file));
+        let rules = document["groups"][0]["rules"].as_sequence().expect("rules");
+        assert!(!rules.is_empty());
+        for rule in rules {
+            let alert = text(&rule["alert"]);
+            let runbook = text(at(rule, "annotations.runbook"));
+            let (file, anchor) = runbook.split_once('#').expect("file#heading");
+            assert_eq!(anchor, alert.to_lowercase());
+            assert!(read(file).contains(&format!("## {alert}\n")), "{file} has no {alert}");
+            // One that fires, not only one that does not.
+            let tested = tests.contains(&format!("alertname: {alert}\n"));
+            assert!(tested, "{alert} is not tested");
+        }
     }
 }

@@ -124,9 +124,12 @@ impl Detector {
             return None;
         }
         let anybody = self.flagged.load(Ordering::Relaxed) > 0;
+        if !anybody && asked == Asked::Other {
+            return None;
+        }
         let hash = self.hasher.hash_one(who);
         let sign = self.sign(policy, hash, asked);
-        if sign.is_none() && !anybody {
+        if !anybody && sign.is_none() {
             return None;
         }
         let at = Nanos::try_from(now).unwrap_or(Nanos::MAX);

@@ -175,8 +175,8 @@ impl Part {
     }
 }
 
-/// Makes room for `new`, unless it is there: of a few taken at random, the one that is worth least goes.
-/// To be forgotten, somebody who does a lot would have to look idle first.
+/// Makes room for `new`, unless it is there: of a few beside a random place, the one that is worth least
+/// goes. To be forgotten, somebody who does a lot would have to look idle first.
 fn make_room<K: Hash + Eq, V>(
     table: &mut IndexMap<K, V>,
     new: &K,
@@ -188,7 +188,9 @@ fn make_room<K: Hash + Eq, V>(
     }
     while table.len() >= most {
         let all = table.len();
-        let candidates = (0..COMPARED).map(|_| rand::random_range(0..all));
+        // Side by side in memory: a full table is large, and eight places apart are eight waits for it.
+        let start = rand::random_range(0..all);
+        let candidates = (start..start + COMPARED).map(|at| at % all);
         if let Some(least) = candidates.min_by_key(|&at| worth(&table[at])) {
             table.swap_remove_index(least);
         }
