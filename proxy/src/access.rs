@@ -3,9 +3,11 @@
 use crate::admission::lists::Lists;
 use crate::app::App;
 use crate::context::Context;
+use crate::fleet::SharedEntries;
 use crate::identity::keys::Credential;
 use crate::respond::{Kind, Problem};
 use crate::route::Endpoint;
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use penstock_config::policy::{List, Policy};
 use penstock_config::watch::Watcher;
@@ -67,18 +69,18 @@ pub fn judge(
     }
 }
 
-/// The lists of a policy.
-pub fn lists_of(policy: &Policy) -> Lists {
-    Lists::compile(&policy.access.entries)
+/// The lists of a policy and of Redis together.
+pub fn lists_of(policy: &Policy, shared: &SharedEntries) -> Lists {
+    Lists::compile(policy.access.entries.iter().chain(shared.get().iter()))
 }
 
-/// Puts the lists of the policy in force beside it. Policies that come into force meanwhile bring
-/// theirs, so what is stored last must be of the policy that is in force then.
-pub fn refresh(lists: &arc_swap::ArcSwap<Lists>, policies: &Watcher) {
+/// Puts the lists in force. Policies and entries that come meanwhile bring theirs, so what is stored last
+/// must be of those that are in force then.
+pub fn refresh(lists: &ArcSwap<Lists>, policies: &Watcher, shared: &SharedEntries) {
     loop {
-        let policy = policies.current();
-        lists.store(Arc::new(lists_of(&policy)));
-        if Arc::ptr_eq(&policy, &policies.current()) {
+        let (policy, entries) = (policies.current(), shared.get());
+        lists.store(Arc::new(lists_of(&policy, shared)));
+        if Arc::ptr_eq(&policy, &policies.current()) && Arc::ptr_eq(&entries, &shared.get()) {
             return;
         }
     }

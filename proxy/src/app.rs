@@ -5,6 +5,7 @@ use crate::admission::lists::Lists;
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::engine::EngineSlot;
+use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
 use crate::server::Addresses;
 use crate::telemetry::{AccessLog, Metrics, Spans};
@@ -42,6 +43,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// Who always passes and who never does.
     pub lists: Arc<ArcSwap<Lists>>,
+    /// Entries of the lists that are in Redis.
+    pub shared_entries: Arc<SharedEntries>,
     /// Who may pass how often.
     pub admission: Admission,
     /// Whether the process is on its way out.

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::engine::{self, EngineSlot};
+use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
 use crate::server;
 use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
@@ -123,14 +124,16 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     let link = settings.redis.clone().map(|redis| Link::new(redis, clock.clone())).transpose();
     let link = link.context("cannot start the thread that talks to Redis")?.map(Arc::new);
     let lists: Arc<ArcSwap<Lists>> = Arc::default();
-    let policies = watch(&settings, &engine, &lists, clock.clone())?;
-    access::refresh(&lists, &policies);
+    let shared_entries = Arc::new(SharedEntries::kept_in(&settings.data_dir, link.is_some()));
+    let policies = watch(&settings, &engine, &lists, &shared_entries, clock.clone())?;
+    access::refresh(&lists, &policies, &shared_entries);
     let keys = Arc::new(Keys::open(&settings.policy_dir, &settings.data_dir, clock.clone()));
     keys.follow()?;
     Ok(App {
         policies,
         keys,
         lists,
+        shared_entries,
         started: clock.now(),
         admission: Admission::new(clock.now(), link.clone()),
         link,
@@ -154,6 +157,7 @@ fn watch(
     settings: &Bootstrap,
     engine: &Arc<EngineSlot>,
     lists: &Arc<ArcSwap<Lists>>,
+    shared_entries: &Arc<SharedEntries>,
     clock: SharedClock,
 ) -> anyhow::Result<Watcher> {
     let dir = &settings.policy_dir;
@@ -161,13 +165,13 @@ fn watch(
         install_defaults(dir)
             .with_context(|| format!("cannot make the policy folder {}", dir.display()))?;
     }
-    let (engine, lists) = (engine.clone(), lists.clone());
+    let (engine, lists, shared_entries) = (engine.clone(), lists.clone(), shared_entries.clone());
     let options = WatchOptions {
         instance: settings.instance.clone(),
         // Outside the policy folder, which may be read-only (a ConfigMap) or deleted.
         keep_in: Some(settings.data_dir.join("policy-accepted")),
         on_accepted: Some(Arc::new(move |policy| {
-            lists.store(Arc::new(access::lists_of(policy)));
+            lists.store(Arc::new(access::lists_of(policy, &shared_entries)));
             if let Ok(engine) = engine.get() {
                 engine.policy_changed(policy.clone());
             }

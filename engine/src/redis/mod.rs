@@ -9,14 +9,18 @@
 //! A connection is shared: requests are pipelined on it, so a thousand concurrent callers cost one
 //! connection (on a cluster one per node).
 
+mod board;
 mod dial;
 mod keeper;
+mod lists;
 mod script;
 mod sentinel;
 mod status;
 mod subscription;
 mod trouble;
 
+pub use board::Board;
+pub use lists::{SharedLists, SharedListsError};
 pub use script::Script;
 pub use status::{Counters, Status};
 pub use subscription::{Event, Subscription};

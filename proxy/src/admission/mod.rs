@@ -130,8 +130,7 @@ impl Admission {
         resilience: &Resilience,
         now: Instant,
     ) -> Vec<Verdict> {
-        let now = now.saturating_duration_since(self.began).as_micros();
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        let now = self.micros(now);
         match &self.counting {
             Counting::Here(local) => local.judge(asked, now),
             Counting::Together(shared) => shared.judge(asked, resilience, now).await,
@@ -154,6 +153,17 @@ impl Admission {
         self.abuse.flagged(policy, self.nanos(now), unix_micros)
     }
 
+    /// Takes over what others, or an earlier process, found out; how many rows were news.
+    pub fn import(
+        &self,
+        policy: &Abuse,
+        rows: &[Flagged],
+        now: Instant,
+        unix_micros: i64,
+    ) -> usize {
+        self.abuse.import(policy, rows, self.nanos(now), unix_micros)
+    }
+
     /// Takes every penalty and suspicion off a client; `false`: there was none.
     pub fn pardon(&self, who: Who) -> bool {
         self.abuse.pardon(who)
@@ -162,6 +172,18 @@ impl Admission {
     /// Clients on the list of those who were found out.
     pub fn flagged_count(&self) -> usize {
         self.abuse.remembered().flagged
+    }
+
+    /// Tells a Redis that is back what was admitted without it, if anything was.
+    pub async fn settle(&self, limits: &Limits, resilience: &Resilience, now: Instant) {
+        if let Some(shared) = self.shared().filter(|shared| shared.is_alone()) {
+            shared.settle(limits, resilience, self.micros(now)).await;
+        }
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.began).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX)
     }
 
     fn nanos(&self, now: Instant) -> u64 {

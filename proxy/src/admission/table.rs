@@ -52,6 +52,16 @@ impl<E: Entry> Table<E> {
         part.get_mut(&who).map(look)
     }
 
+    /// What `pick` takes of each, part by part.
+    pub fn collect<R>(&self, mut pick: impl FnMut(Counted, &mut E) -> Option<R>) -> Vec<R> {
+        let mut picked = Vec::new();
+        for part in &self.parts {
+            let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            picked.extend(part.iter_mut().filter_map(|(who, entry)| pick(*who, entry)));
+        }
+        picked
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         let len = |part: &Mutex<IndexMap<_, _>>| {

@@ -10,7 +10,7 @@ mod shutdown;
 pub use listen::{Addresses, Bound, bind, inherit};
 
 use crate::app::App;
-use crate::fleet::Heartbeat;
+use crate::fleet::{FlaggedFollower, Heartbeat, ListsFollower};
 use crate::gateway::Gateway;
 use crate::ops::Ops;
 use crate::upstream::Prober;
@@ -18,6 +18,7 @@ use door::Door;
 use listen::{Listening, Until};
 use origin::BeforeTls;
 use penstock_config::bootstrap::ProxyProtocol;
+use penstock_engine::redis::SharedLists;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::TcpSocketOptions;
 use pingora::listeners::tls::TlsSettings;
@@ -86,6 +87,15 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
         heartbeat.threads = Some(1);
         server.add_service(heartbeat);
     }
+    if let Some(link) = app.link.clone() {
+        let follower = ListsFollower::new(app.clone(), SharedLists::new(link));
+        let mut lists = background_service("lists", follower);
+        lists.threads = Some(1);
+        server.add_service(lists);
+    }
+    let mut flagged = background_service("flagged", FlaggedFollower::new(app.clone()));
+    flagged.threads = Some(1);
+    server.add_service(flagged);
 
     let signals = shutdown::Signals::new(app, meeting_place);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });

@@ -27,6 +27,8 @@ pub(super) struct Known<C = u16> {
     /// When all is forgotten, as last heard.
     forgotten: u64,
     refused: Option<Refused>,
+    /// The limit it was last asked about.
+    limit: Option<Limit>,
 }
 
 /// Redis said no, and when to ask again.
@@ -102,6 +104,7 @@ impl<C: Count> Known<C> {
         cost: u32,
         lease: Option<Lease>,
     ) -> Question {
+        self.limit = Some(limit);
         let whole = self.here.used_at(now, limit).saturating_add(self.tokens);
         let mut extra = 0;
         if let Some(lease) = lease.filter(|_| !self.asking) {
@@ -148,6 +151,13 @@ impl<C: Count> Known<C> {
             self.tokens_end = now + lease.lives.as_micros() as u64;
         }
         Judgement { retry_after: Duration::from_micros(answer.retry_after), ..self.admitted(now) }
+    }
+
+    /// What to tell Redis without a request, if there is anything, and under which limit.
+    pub fn settlement(&mut self, now: u64) -> Option<(Limit, Question)> {
+        let limit = self.limit?;
+        let question = self.question(now, limit, 0, None);
+        (question.owed > 0 || question.whole > 0).then_some((limit, question))
     }
 
     /// No answer will come to `question`.

@@ -21,13 +21,16 @@ use super::table::Table;
 use super::verdict::{By, Outcome, Verdict};
 use super::who::{Counted, Who};
 use super::{Asked, Charge};
+use futures::StreamExt;
 use known::{Answer, Known, Question};
-use penstock_config::policy::{LimitMode, Resilience, Scope};
+use penstock_config::policy::{LimitMode, Limits, Resilience, Scope};
 use penstock_engine::redis::{Link, Script, Trouble};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Clients that are settled at the same time.
+const SETTLED_AT_ONCE: usize = 64;
 /// Values per rule in the script's answer.
 const ANSWERED: usize = 5;
 
@@ -40,7 +43,7 @@ pub struct Shared {
     everybody: Mutex<HashMap<u32, Known<u32>>>,
     /// Instances of the fleet, as last counted.
     instances: AtomicU32,
-    /// The last decision that wanted Redis went without.
+    /// A decision that wanted Redis went without, and not everything is settled since.
     alone: AtomicBool,
 }
 
@@ -70,7 +73,7 @@ impl Shared {
         self.instances.load(Ordering::Relaxed)
     }
 
-    /// This instance decides with its share.
+    /// This instance decides with its share, or did and has not told Redis yet.
     pub fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Relaxed)
     }
@@ -299,19 +302,15 @@ impl Shared {
         answer
     }
 
-    /// Says it once when Redis goes and when it is back.
+    /// Says it once when Redis goes; when it is back, [`Shared::settle`] does.
     fn note(&self, answer: &Result<Answers, Trouble>) {
-        let alone = answer.is_err();
-        if self.alone.swap(alone, Ordering::Relaxed) == alone {
-            return;
-        }
-        match answer {
-            Ok(_) => tracing::info!("Redis answers again: limits are counted for the whole fleet"),
-            Err(trouble) => tracing::warn!(
+        let Err(trouble) = answer else { return };
+        if !self.alone.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
                 %trouble,
                 instances = self.instances(),
                 "limits are decided here, with this instance's share"
-            ),
+            );
         }
     }
 
@@ -329,6 +328,35 @@ impl Shared {
 
     fn sharing(&self, asked: &Asked<'_>) -> u32 {
         self.instances().max(asked.limits.least_instances)
+    }
+
+    /// Tells Redis, which is back, what was admitted without it: a client that comes to another instance
+    /// now must not find its counts gone. Stops at the first trouble; asked again, it goes on.
+    pub async fn settle(&self, limits: &Limits, resilience: &Resilience, now: u64) {
+        let begun = self.clients.collect(|counted, known| {
+            let rule = limits.rules.iter().position(|rule| rule.id == counted.rule)?;
+            let (limit, question) = known.settlement(now)?;
+            Some((counted, rule, limit, question))
+        });
+        let count = begun.len();
+        let mut told = futures::stream::iter(begun)
+            .map(|(counted, rule, limit, question)| async move {
+                let rule = &limits.rules[rule];
+                let (charges, questions) = ([Charge { rule, limit, cost: 0 }], [question]);
+                let asked = self.ask(Some(counted.who), &charges, &questions, resilience);
+                let Answers(answers) = asked.await.ok()?;
+                self.clients
+                    .get(counted, |known| known.answered(now, limit, question, answers[0], None));
+                Some(())
+            })
+            .buffer_unordered(SETTLED_AT_ONCE);
+        while let Some(told) = told.next().await {
+            if told.is_none() {
+                return;
+            }
+        }
+        self.alone.store(false, Ordering::Relaxed);
+        tracing::info!(clients = count, "Redis knows again what was admitted without it");
     }
 
     fn known<R>(

@@ -1,0 +1,10 @@
+//! What instances know of each other, through Redis: how many there are, whom operators let pass or keep
+//! out, who was found out.
+
+mod flagged;
+mod heartbeat;
+mod lists;
+
+pub use flagged::FlaggedFollower;
+pub use heartbeat::Heartbeat;
+pub use lists::{ListsFollower, SharedEntries};
