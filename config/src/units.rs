@@ -175,6 +175,24 @@ pub(crate) mod unix_seconds {
     }
 }
 
+/// Until when something lasts: `30d` from `now` on (seconds since 1970), or a time of RFC 3339, which must
+/// be to come. The error is a clause.
+pub fn until(text: &str, now: i64) -> Result<i64, &'static str> {
+    /// Beyond it no file can say when.
+    const LATEST: i64 = 253_402_300_799;
+    let moment = match (parse_duration(text), parse_rfc3339(text)) {
+        (Ok(duration), _) => {
+            now.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
+        }
+        (_, Ok(moment)) => moment,
+        _ => return Err("write how long (\"30d\") or until when (\"2027-01-31T00:00:00Z\")"),
+    };
+    if moment <= now || moment > LATEST {
+        return Err("the time must be to come, before the year 10000");
+    }
+    Ok(moment)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

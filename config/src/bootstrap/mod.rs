@@ -110,6 +110,9 @@ pub struct Bootstrap {
     pub trusted_proxies: Vec<IpNet>,
     /// A folder with an embedding model; `None`: what the index says.
     pub embedding_model: Option<PathBuf>,
+    /// A file with the token of commands on the operations listener; `None`: `ops.token` in the data
+    /// folder, made when it is missing.
+    pub ops_token_file: Option<PathBuf>,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// Level or filter directives of the log (`info`, `warn,penstock_engine=debug`).
@@ -242,6 +245,7 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
             "embedding_model",
             "PENSTOCK_EMBEDDING_MODEL",
         ),
+        ops_token_file: settings.optional_path(file, "ops_token_file", "PENSTOCK_OPS_TOKEN_FILE"),
         workers: settings
             .optional_number(file, "workers", "PENSTOCK_WORKERS", 1..=1_024)
             .map_or(cores, |workers| workers as usize),

@@ -15,7 +15,7 @@ pub use progress::Bar;
 use anyhow::Context;
 use penstock_config::clock;
 use penstock_config::policy::install_defaults;
-use penstock_config::units::{parse_duration, parse_rfc3339};
+use penstock_config::units;
 use penstock_engine::store::SqliteStore;
 use std::path::PathBuf;
 
@@ -74,26 +74,9 @@ impl Place {
     }
 }
 
-/// `30d` from `now` on, or a time of RFC 3339, which must be to come; seconds since 1970.
+/// `--expires`, as [`units::until`] reads it.
 fn until(text: &str, now: i64) -> Result<i64, Usage> {
-    let moment = match (parse_duration(text), parse_rfc3339(text)) {
-        (Ok(duration), _) => {
-            now.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
-        }
-        (_, Ok(moment)) => moment,
-        _ => {
-            let hint = "write how long (\"30d\") or until when (\"2027-01-31T00:00:00Z\")";
-            return Err(Usage(format!("--expires {text}: {hint}")));
-        }
-    };
-    // Beyond what a file can hold.
-    const LATEST: i64 = 253_402_300_799;
-    if moment <= now || moment > LATEST {
-        return Err(Usage(format!(
-            "--expires {text}: the time must be to come, before the year 10000"
-        )));
-    }
-    Ok(moment)
+    units::until(text, now).map_err(|why| Usage(format!("--expires {text}: {why}")))
 }
 
 /// The command line asks for something that makes no sense: exit code 2, nothing was done.

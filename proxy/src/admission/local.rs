@@ -61,6 +61,10 @@ impl Local {
         verdicts
     }
 
+    pub(super) fn used(&self, counted: Counted, now: u64, limit: Limit) -> Option<u32> {
+        self.clients.get(counted, |meter| meter.used_at(now, limit))
+    }
+
     pub(super) fn clients(&self) -> usize {
         self.clients.len()
     }

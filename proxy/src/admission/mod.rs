@@ -191,6 +191,20 @@ impl Admission {
         u64::try_from(since).unwrap_or(u64::MAX)
     }
 
+    /// What this instance counted of a client: rule, requests, and what it may have of them.
+    pub fn used(&self, limits: &Limits, who: Who, now: Instant) -> Vec<(Arc<str>, u32, u32)> {
+        let now = self.micros(now);
+        let used = |rule: &Rule| {
+            let counted = who::Counted { who, rule: rule.id };
+            let used = match &self.counting {
+                Counting::Here(local) => local.used(counted, now, rule.limit),
+                Counting::Together(shared) => shared.used(counted, now, rule.limit),
+            };
+            Some((rule.name.clone(), used?, rule.limit.burst))
+        };
+        limits.rules.iter().filter_map(used).collect()
+    }
+
     /// What is counted with the rest of the fleet, if it is.
     pub fn shared(&self) -> Option<&Shared> {
         match &self.counting {

@@ -1,7 +1,11 @@
 //! The operations listener: for probes, Prometheus, operators and the control plane. Private by
 //! default; nothing on it is limited.
 
+mod commands;
 mod status;
+mod token;
+
+pub use token::Token;
 
 use crate::app::App;
 use crate::telemetry::traceparent::TraceId;
@@ -14,15 +18,28 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// Answers on the operations listener.
-pub struct Ops(pub Arc<App>);
+pub struct Ops {
+    app: Arc<App>,
+    token: Token,
+}
+
+impl Ops {
+    /// For `app`; commands need `token`.
+    pub fn new(app: Arc<App>, token: Token) -> Self {
+        Self { app, token }
+    }
+}
 
 #[async_trait]
 impl ServeHttp for Ops {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if let Some(response) = commands::answer(&self.app, &self.token, session).await {
+            return with_length(response, false);
+        }
         let request = session.req_header();
         let path = String::from_utf8_lossy(request.raw_path());
         let path = path.split('?').next().unwrap_or_default();
-        let mut response = if request.method == Method::GET || request.method == Method::HEAD {
+        let response = if request.method == Method::GET || request.method == Method::HEAD {
             self.answer(path)
         } else {
             let mut refused =
@@ -32,18 +49,23 @@ impl ServeHttp for Ops {
                 .insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
             refused
         };
-        let length = response.body().len();
-        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-        if request.method == Method::HEAD {
-            response.body_mut().clear();
-        }
-        response
+        with_length(response, request.method == Method::HEAD)
     }
+}
+
+/// Says how long the body is; for HEAD, without it.
+fn with_length(mut response: Response<Vec<u8>>, head: bool) -> Response<Vec<u8>> {
+    let length = response.body().len();
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    if head {
+        response.body_mut().clear();
+    }
+    response
 }
 
 impl Ops {
     fn answer(&self, path: &str) -> Response<Vec<u8>> {
-        let app = &self.0;
+        let app = &self.app;
         match path {
             "/livez" => json_response(200, &json!({"status": "alive"})),
             "/readyz" => self.ready(),
@@ -57,17 +79,17 @@ impl Ops {
                 Some(trace) => self.decisions(trace),
                 None => json_response(
                     404,
-                    &json!({"error": "there are /livez, /readyz, /metrics, /status and /decisions/{trace_id}"}),
+                    &json!({"error": "there are /livez, /readyz, /metrics, /status, /decisions/{trace_id} and, with the token, commands below /admin/rate-limit"}),
                 ),
             },
         }
     }
 
     fn ready(&self) -> Response<Vec<u8>> {
-        if self.0.drain.is_draining() {
+        if self.app.drain.is_draining() {
             return json_response(503, &json!({"status": "draining"}));
         }
-        match self.0.can_serve() {
+        match self.app.can_serve() {
             Ok(()) => json_response(200, &json!({"status": "ready"})),
             Err(why) => json_response(503, &json!({"status": "not ready", "why": why.to_string()})),
         }
@@ -80,7 +102,7 @@ impl Ops {
                 &json!({"error": "a trace id has 32 lower-case hexadecimal digits"}),
             );
         };
-        let found = self.0.decisions.find(id);
+        let found = self.app.decisions.find(id);
         if found.is_empty() {
             return json_response(
                 404,

@@ -12,7 +12,7 @@ pub use listen::{Addresses, Bound, bind, inherit};
 use crate::app::App;
 use crate::fleet::{FlaggedFollower, Heartbeat, ListsFollower};
 use crate::gateway::Gateway;
-use crate::ops::Ops;
+use crate::ops::{Ops, Token};
 use crate::upstream::Prober;
 use door::Door;
 use listen::{Listening, Until};
@@ -59,7 +59,10 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
         let sockets = Some(client_sockets());
         public.add_tls_with_settings(&address, sockets, tls_settings(&tls.cert, &tls.key)?);
     }
-    let mut ops = Service::new("operations".to_owned(), HttpServer::new_app(Ops(app.clone())));
+    let mut ops = Service::new(
+        "operations".to_owned(),
+        HttpServer::new_app(Ops::new(app.clone(), Token::open(&app.settings)?)),
+    );
     ops.threads = Some(1);
     ops.add_tcp(&addresses.ops.to_string());
 

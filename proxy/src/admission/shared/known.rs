@@ -160,6 +160,11 @@ impl<C: Count> Known<C> {
         (question.owed > 0 || question.whole > 0).then_some((limit, question))
     }
 
+    /// What was admitted here and is not forgotten.
+    pub fn used_here(&mut self, now: u64, limit: Limit) -> u32 {
+        self.here.used_at(now, limit)
+    }
+
     /// No answer will come to `question`.
     pub fn given_up(&mut self, question: Question) {
         if question.extra > 0 {

@@ -23,7 +23,7 @@ use super::who::{Counted, Who};
 use super::{Asked, Charge};
 use futures::StreamExt;
 use known::{Answer, Known, Question};
-use penstock_config::policy::{LimitMode, Limits, Resilience, Scope};
+use penstock_config::policy::{Limit, LimitMode, Limits, Resilience, Scope};
 use penstock_engine::redis::{Link, Script, Trouble};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -76,6 +76,10 @@ impl Shared {
     /// This instance decides with its share, or did and has not told Redis yet.
     pub fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn used(&self, counted: Counted, now: u64, limit: Limit) -> Option<u32> {
+        self.clients.get(counted, |known| known.used_here(now, limit))
     }
 
     pub(super) fn clients(&self) -> usize {

@@ -1,0 +1,276 @@
+//! What operators tell this process: whom to let pass, whom to keep out, whom to pardon. Only with the
+//! token.
+
+use super::{json_response, token::Token};
+use crate::admission::Who;
+use crate::app::App;
+use crate::fleet::FlaggedFollower;
+use http::{Method, Response, header};
+use penstock_config::lists::{Change, ListError, change};
+use penstock_config::policy::{Entry, List, Target};
+use penstock_config::publish::PublishError;
+use penstock_config::units;
+use penstock_engine::redis::{SharedLists, SharedListsError};
+use pingora::protocols::http::ServerSession;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Before the name of every command.
+const PREFIX: &str = "/admin/rate-limit/";
+/// Largest body, bytes.
+const MAX_BODY: usize = 16 * 1024;
+/// How long a body may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What became of a command: a status and what to say.
+type Said = (u16, Value);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewEntry {
+    target: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    expires: Option<String>,
+    #[serde(default)]
+    by: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pardon {
+    client: String,
+}
+
+/// Answers what is a command; `None`: it is none.
+pub(super) async fn answer(
+    app: &App,
+    token: &Token,
+    session: &mut ServerSession,
+) -> Option<Response<Vec<u8>>> {
+    let request = session.req_header();
+    let target = String::from_utf8_lossy(request.raw_path()).into_owned();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let command = path.strip_prefix(PREFIX)?.to_owned();
+    let method = request.method.clone();
+    if !token.is_in(&request.headers) {
+        session.set_keepalive(None);
+        let mut refused = json_response(
+            401,
+            &json!({"error": "commands need the token: Authorization: Bearer, and the content of ops.token in the data folder"}),
+        );
+        let scheme = header::HeaderValue::from_static("Bearer realm=\"penstock operations\"");
+        refused.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        return Some(refused);
+    }
+    let body = match body(session).await {
+        Ok(body) => body,
+        Err(why) => return Some(json_response(400, &json!({"error": why}))),
+    };
+    let (status, said) = match (&method, command.as_str()) {
+        (&Method::GET, "status") => status(app, query),
+        (&Method::GET, "flagged") => (200, json!(flagged(app))),
+        (&Method::POST, "pardon") => pardon(app, &body).await,
+        (method, "whitelist") => list(app, List::Allow, method, query, &body).await,
+        (method, "blacklist") => list(app, List::Deny, method, query, &body).await,
+        (_, "status" | "flagged") => (405, json!({"error": "this takes GET"})),
+        (_, "pardon") => (405, json!({"error": "this takes POST"})),
+        _ => (
+            404,
+            json!({"error": "there are status, flagged, pardon, whitelist and blacklist below /admin/rate-limit"}),
+        ),
+    };
+    Some(json_response(status, &said))
+}
+
+async fn body(session: &mut ServerSession) -> Result<Vec<u8>, &'static str> {
+    let read = async {
+        let mut body = Vec::new();
+        while let Some(piece) =
+            session.read_request_body().await.map_err(|_| "the body cannot be read")?
+        {
+            if body.len() + piece.len() > MAX_BODY {
+                return Err("the body is too long");
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    };
+    tokio::time::timeout(PATIENCE, read).await.unwrap_or(Err("the body did not come in time"))
+}
+
+/// A parameter of the query, decoded.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
+    let value = value.replace('+', " ");
+    percent_encoding::percent_decode_str(&value).decode_utf8().ok().map(Into::into)
+}
+
+fn bad(why: impl Into<String>) -> Said {
+    (400, json!({"error": why.into()}))
+}
+
+fn now(app: &App) -> i64 {
+    app.clock.unix_micros().div_euclid(1_000_000)
+}
+
+/// How it stands: with limits altogether, or with one client.
+fn status(app: &App, query: &str) -> Said {
+    let policy = app.policies.current();
+    if let Some(client) = parameter(query, "client") {
+        return match client.parse::<Who>() {
+            Ok(who) => (200, of_client(app, who)),
+            Err(error) => bad(error.to_string()),
+        };
+    }
+    let [allowed, denied] = app.lists.load().in_force(now(app));
+    let shared = app.admission.shared();
+    let rules: Vec<Value> = policy
+        .limits
+        .rules
+        .iter()
+        .filter(|rule| rule.enabled)
+        .map(|rule| {
+            json!({
+                "rule": &*rule.name,
+                "per_minute": rule.limit.per_minute,
+                "burst": rule.limit.burst,
+                "shadow": rule.shadow,
+            })
+        })
+        .collect();
+    let said = json!({
+        "policy": policy.version,
+        "counted": if shared.is_some() { "in Redis" } else { "here" },
+        "instances": shared.map_or(1, |shared| shared.instances()),
+        "with_own_share": shared.is_some_and(|shared| shared.is_alone()),
+        "clients": app.admission.clients(),
+        "flagged": app.admission.flagged_count(),
+        "whitelist": allowed,
+        "blacklist": denied,
+        "rules": rules,
+    });
+    (200, said)
+}
+
+/// What this instance knows of a client.
+fn of_client(app: &App, who: Who) -> Value {
+    let policy = app.policies.current();
+    let used: Vec<Value> = app
+        .admission
+        .used(&policy.limits, who, app.clock.now())
+        .into_iter()
+        .map(|(rule, used, limit)| json!({"rule": &*rule, "used": used, "limit": limit}))
+        .collect();
+    let flagged: Vec<_> = flagged(app).into_iter().filter(|row| row.client == who).collect();
+    json!({"client": who, "used_here": used, "flagged": flagged})
+}
+
+fn flagged(app: &App) -> Vec<crate::admission::abuse::Flagged> {
+    let policy = app.policies.current();
+    app.admission.flagged(&policy.limits.abuse, app.clock.now(), app.clock.unix_micros())
+}
+
+async fn pardon(app: &App, body: &[u8]) -> Said {
+    let wanted: Pardon = match serde_json::from_slice(body) {
+        Ok(wanted) => wanted,
+        Err(error) => return bad(format!("{error}; send {{\"client\": \"203.0.113.7\"}}")),
+    };
+    let who: Who = match wanted.client.parse() {
+        Ok(who) => who,
+        Err(error) => return bad(format!("client: {error}")),
+    };
+    if FlaggedFollower::pardon(app, who).await {
+        tracing::info!(client = %who, "pardoned by an operator");
+        (200, json!({"pardoned": who}))
+    } else {
+        (404, json!({"error": format!("{who} is not on the list of those found out")}))
+    }
+}
+
+async fn list(app: &App, list: List, method: &Method, query: &str, body: &[u8]) -> Said {
+    match *method {
+        Method::GET => match entries(app).await {
+            Ok(entries) => {
+                let on_it: Vec<_> = entries.into_iter().filter(|e| e.list == list).collect();
+                (200, json!(on_it))
+            }
+            Err(said) => said,
+        },
+        Method::POST => {
+            let new: NewEntry = match serde_json::from_slice(body) {
+                Ok(new) => new,
+                Err(error) => {
+                    return bad(format!(
+                        "{error}; send {{\"target\": \"203.0.113.0/24\", \"reason\": \"…\", \"expires\": \"1h\"}}"
+                    ));
+                }
+            };
+            let target = match Target::parse(&new.target) {
+                Ok(target) => target,
+                Err(why) => return bad(format!("target: {why}")),
+            };
+            let expires = match new.expires.map(|text| units::until(&text, now(app))).transpose() {
+                Ok(expires) => expires,
+                Err(why) => return bad(format!("expires: {why}")),
+            };
+            let entry = Entry { list, target, reason: new.reason, expires };
+            let said = json!(entry);
+            let status = make(app, Change::Put(entry), &new.by).await;
+            if status.0 == 200 { (201, said) } else { status }
+        }
+        Method::DELETE => {
+            let Some(target) = parameter(query, "target") else {
+                return bad("say whom: ?target=203.0.113.0/24");
+            };
+            match Target::parse(&target) {
+                Ok(target) => {
+                    let by = parameter(query, "by").unwrap_or_default();
+                    make(app, Change::Remove(target), &by).await
+                }
+                Err(why) => bad(format!("target: {why}")),
+            }
+        }
+        _ => (405, json!({"error": "this takes GET, POST and DELETE"})),
+    }
+}
+
+/// The entries of the policy folder and of Redis.
+async fn entries(app: &App) -> Result<Vec<Entry>, Said> {
+    let policy = app.policies.current();
+    let mut entries = policy.access.entries.clone();
+    entries.extend(app.shared_entries.get().iter().cloned());
+    Ok(entries)
+}
+
+/// Changes the lists: those in Redis where there is one, else those of the policy folder.
+async fn make(app: &App, wanted: Change, by: &str) -> Said {
+    let policy = app.policies.current();
+    let by = if by.is_empty() { "operations listener" } else { by };
+    tracing::info!(change = ?wanted, by, "the lists are changed by an operator");
+    if let Some(link) = app.link.clone() {
+        return match SharedLists::new(link).change(&policy.resilience, &wanted).await {
+            Ok(_) => (200, json!({"changed": "in Redis"})),
+            Err(error @ SharedListsError::Absent(_)) => (404, json!({"error": error.to_string()})),
+            Err(error) => (503, json!({"error": error.to_string()})),
+        };
+    }
+    let dir = app.settings.policy_dir.clone();
+    let clock = app.clock.clone();
+    let by = by.to_owned();
+    let changed = tokio::task::spawn_blocking(move || {
+        change(&dir, &wanted, &by, "through the operations listener", &*clock)
+    });
+    match changed.await {
+        Ok(Ok(_)) => (200, json!({"changed": "in the policy folder"})),
+        Ok(Err(error @ ListError::Absent(_))) => (404, json!({"error": error.to_string()})),
+        Ok(Err(error @ (ListError::Broken(_) | ListError::Publish(PublishError::Invalid(_))))) => {
+            (409, json!({"error": error.to_string()}))
+        }
+        Ok(Err(error)) => (503, json!({"error": error.to_string()})),
+        Err(error) => (500, json!({"error": error.to_string()})),
+    }
+}
