@@ -1,18 +1,22 @@
 //! `penstock-control lists`: who always passes and who never does.
 
+use super::redis::FleetRedis;
 use super::{Common, Place, Usage};
 use penstock_config::clock;
 use penstock_config::lists::{Change, change};
 use penstock_config::policy::{Entry, List, Policy, Target};
 use penstock_config::units::rfc3339_seconds;
+use penstock_engine::redis::SharedLists;
 use std::io::Write;
 
-/// Shows and changes the allow list and the deny list (access.toml); a change is a version of the
-/// policy like any other
+/// Shows and changes the allow list and the deny list: in Redis where the fleet has one, else in
+/// access.toml, where a change is a version of the policy like any other
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    redis: FleetRedis,
     #[command(subcommand)]
     command: Command,
 }
@@ -81,13 +85,19 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     let clock = clock::system();
     let now = clock.unix_micros().div_euclid(1_000_000);
     let makes = matches!(options.command, Command::Allow(_) | Command::Deny(_));
-    let dir = options.place.folder(common, makes)?;
+    let fleet = options.redis.connect()?;
+    let dir = options.place.folder(common, makes && fleet.is_none())?;
     // Not print: it panics when whoever reads has seen enough.
     let mut out = std::io::stdout().lock();
     let (wanted, by) = match options.command {
         Command::Show { json } => {
             let (policy, _) = Policy::load(&dir)?;
-            return Ok(show(&mut out, &policy.access.entries, json, now)?);
+            let mut entries = policy.access.entries;
+            if let Some(fleet) = fleet {
+                let lists = SharedLists::new(fleet.link.clone());
+                entries.extend(fleet.run(async |policy| lists.entries(&policy).await)?);
+            }
+            return Ok(show(&mut out, &entries, json, now)?);
         }
         Command::Allow(new) => new.put(List::Allow, now)?,
         Command::Deny(new) => new.put(List::Deny, now)?,
@@ -95,6 +105,15 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
         Command::Prune { by } => (Change::Prune(now), by),
     };
     let why = described(&wanted);
+    if let Some(fleet) = fleet {
+        let lists = SharedLists::new(fleet.link.clone());
+        let gone = fleet.run(async |policy| lists.change(&policy, &wanted).await)?;
+        match wanted {
+            Change::Prune(_) => writeln!(out, "{gone} expired entries removed from Redis")?,
+            _ => writeln!(out, "{why}, in Redis: every instance hears of it")?,
+        }
+        return Ok(());
+    }
     let (gone, published) = change(&dir, &wanted, &by.by, &why, &*clock)?;
     if let Change::Prune(_) = wanted {
         writeln!(out, "{gone} expired entries removed")?;

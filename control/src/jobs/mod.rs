@@ -9,6 +9,7 @@ pub mod keys;
 pub mod lists;
 pub mod policy;
 mod progress;
+pub mod redis;
 
 pub use progress::Bar;
 

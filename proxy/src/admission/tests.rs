@@ -10,7 +10,7 @@ pub(super) fn limits(text: &str) -> Limits {
     Policy::from_files(&FileSet::of([("limits.toml", text)])).unwrap().0.limits
 }
 
-pub(super) fn asked<'l>(limits: &'l Limits, class: Class, who: Who) -> Asked<'l> {
+pub(super) fn asked(limits: &Limits, class: Class, who: Who) -> Asked<'_> {
     let (method, path) = ("GET", String::new());
     Asked { limits, class, method, path, who, own_limits: [None; 4], cost: 1 }
 }

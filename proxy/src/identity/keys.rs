@@ -86,6 +86,17 @@ pub enum Why {
 }
 
 impl Why {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::Ambiguous,
+        Self::Unknown,
+        Self::WrongSecret,
+        Self::Expired,
+        Self::Revoked,
+        Self::Network,
+    ];
+
     /// As in metrics and records.
     pub fn name(self) -> &'static str {
         match self {

@@ -127,7 +127,6 @@ fn status(app: &App, query: &str) -> Said {
         };
     }
     let [allowed, denied] = app.lists.load().in_force(now(app));
-    let shared = app.admission.shared();
     let rules: Vec<Value> = policy
         .limits
         .rules
@@ -144,11 +143,7 @@ fn status(app: &App, query: &str) -> Said {
         .collect();
     let said = json!({
         "policy": policy.version,
-        "counted": if shared.is_some() { "in Redis" } else { "here" },
-        "instances": shared.map_or(1, |shared| shared.instances()),
-        "with_own_share": shared.is_some_and(|shared| shared.is_alone()),
-        "clients": app.admission.clients(),
-        "flagged": app.admission.flagged_count(),
+        "limits": super::status::limits(app),
         "whitelist": allowed,
         "blacklist": denied,
         "rules": rules,
@@ -193,13 +188,12 @@ async fn pardon(app: &App, body: &[u8]) -> Said {
 
 async fn list(app: &App, list: List, method: &Method, query: &str, body: &[u8]) -> Said {
     match *method {
-        Method::GET => match entries(app).await {
-            Ok(entries) => {
-                let on_it: Vec<_> = entries.into_iter().filter(|e| e.list == list).collect();
-                (200, json!(on_it))
-            }
-            Err(said) => said,
-        },
+        Method::GET => {
+            let policy = app.policies.current();
+            let shared = app.shared_entries.get();
+            let all = policy.access.entries.iter().chain(shared.iter());
+            (200, json!(all.filter(|entry| entry.list == list).collect::<Vec<_>>()))
+        }
         Method::POST => {
             let new: NewEntry = match serde_json::from_slice(body) {
                 Ok(new) => new,
@@ -236,14 +230,6 @@ async fn list(app: &App, list: List, method: &Method, query: &str, body: &[u8]) 
         }
         _ => (405, json!({"error": "this takes GET, POST and DELETE"})),
     }
-}
-
-/// The entries of the policy folder and of Redis.
-async fn entries(app: &App) -> Result<Vec<Entry>, Said> {
-    let policy = app.policies.current();
-    let mut entries = policy.access.entries.clone();
-    entries.extend(app.shared_entries.get().iter().cloned());
-    Ok(entries)
 }
 
 /// Changes the lists: those in Redis where there is one, else those of the policy folder.

@@ -1,6 +1,8 @@
 //! `/status`: what runs, in one document.
 
+use crate::admission::Shared;
 use crate::app::App;
+use penstock_engine::resilience::breaker::Trip;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -61,13 +63,15 @@ pub(super) fn refresh(app: &App) {
     metrics.engine_index_info.with_label_values(&[&status.index_version]).set(1);
 }
 
-fn limits(app: &App) -> Value {
+/// Where limits are counted, and for how many.
+pub(super) fn limits(app: &App) -> Value {
     let shared = app.admission.shared();
     json!({
         "counted": if shared.is_some() { "in Redis" } else { "here" },
         "clients": app.admission.clients(),
-        "instances": shared.map_or(1, |shared| shared.instances()),
-        "with_own_share": shared.is_some_and(|shared| shared.is_alone()),
+        "flagged": app.admission.flagged_count(),
+        "instances": shared.map_or(1, Shared::instances),
+        "with_own_share": shared.is_some_and(Shared::is_alone),
     })
 }
 
@@ -83,7 +87,7 @@ fn redis(status: &penstock_engine::redis::Status) -> Value {
         "last_error": status.last_error,
         "breaker": {
             "state": breaker.state.name(),
-            "why": breaker.trip.map(|trip| trip.text()),
+            "why": breaker.trip.map(Trip::text),
             "forced": breaker.forced.is_some(),
             "lasted_seconds": breaker.lasted.as_secs(),
             "retry_after_seconds": breaker.retry_after.map(|wait| wait.as_secs_f64()),

@@ -2,7 +2,7 @@
 
 use super::metrics::Registering;
 use crate::admission::abuse::Pattern;
-use crate::admission::{By, Outcome, Verdict};
+use crate::admission::{By, Outcome, Shared, Verdict};
 use crate::app::App;
 use crate::route::Endpoint;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
@@ -21,6 +21,7 @@ pub struct LimitMetrics {
     flagged: IntGauge,
     decisions: [Histogram; By::ALL.len()],
     clients: IntGauge,
+    clients_max: IntGauge,
     fallback: IntGauge,
     fallbacks: IntCounter,
     instances: IntGauge,
@@ -37,7 +38,7 @@ impl LimitMetrics {
             &["by"],
             &DECISION_SECONDS,
         )?;
-        Ok(Self {
+        let metrics = Self {
             hits: r.counters(
                 "rate_limit_hits_total",
                 "Requests refused because their client asked too often",
@@ -58,6 +59,8 @@ impl LimitMetrics {
             decisions: By::ALL.map(|by| decisions.with_label_values(&[by.name()])),
             clients: r
                 .gauge("penstock_rate_limit_clients", "Clients whose requests are counted")?,
+            clients_max: r
+                .gauge("penstock_rate_limit_clients_max", "Clients that can be counted at once")?,
             fallback: r.gauge(
                 "penstock_rate_limit_fallback",
                 "1 while limits are decided with this instance's share because Redis is silent",
@@ -79,7 +82,22 @@ impl LimitMetrics {
                 "0 closed, 1 open, 2 half-open",
                 &["dependency"],
             )?,
-        })
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// The first event of a label would be invisible to `increase()` if the label came with it.
+    fn begin_at_zero(&self) {
+        for endpoint in Endpoint::ALL {
+            for kind in ["address", "key", "global", "abuse"] {
+                self.hits.with_label_values(&[endpoint.name(), kind]);
+                self.shadow_hits.with_label_values(&[endpoint.name(), kind]);
+            }
+        }
+        for pattern in Pattern::ALL {
+            self.abuse.with_label_values(&[pattern.name()]);
+        }
     }
 
     /// Counts what the rules said about a request, and how long that took.
@@ -119,9 +137,10 @@ impl LimitMetrics {
     pub fn refresh(&self, app: &App) {
         self.flagged.set(app.admission.flagged_count() as i64);
         self.clients.set(app.admission.clients() as i64);
+        self.clients_max.set(app.policies.current().limits.max_clients as i64);
         let shared = app.admission.shared();
-        self.fallback.set(shared.is_some_and(|shared| shared.is_alone()).into());
-        self.instances.set(shared.map_or(1, |shared| shared.instances()).into());
+        self.fallback.set(shared.is_some_and(Shared::is_alone).into());
+        self.instances.set(shared.map_or(1, Shared::instances).into());
         let Some(link) = &app.link else { return };
         let status = link.status();
         self.redis_connected.set(status.server.is_some().into());

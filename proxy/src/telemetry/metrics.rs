@@ -6,6 +6,7 @@
 use super::limits::LimitMetrics;
 use super::process::Process;
 use crate::decision::Decision;
+use crate::identity::keys::Why;
 use crate::route::Endpoint;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -96,7 +97,7 @@ impl Metrics {
             "From the request's header read to the response sent",
             &["route"],
         )?;
-        Ok(Self {
+        let metrics = Self {
             requests: r.counters(
                 "penstock_requests_total",
                 "Requests answered; status 0: the client was gone",
@@ -189,7 +190,15 @@ impl Metrics {
                 &["version"],
             )?,
             registry: registry.clone(),
-        })
+        };
+        // The first event of a label would be invisible to `increase()` if the label came with it.
+        for why in Why::ALL {
+            metrics.keys_refused.with_label_values(&[why.name()]);
+        }
+        for by in ["address", "key"] {
+            metrics.denied.with_label_values(&[by]);
+        }
+        Ok(metrics)
     }
 
     /// Counts a finished request.

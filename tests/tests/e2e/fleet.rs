@@ -209,7 +209,7 @@ async fn a_frozen_redis_holds_nobody_up() {
     for _ in 0..40 {
         let began = clock::now();
         assert!(passes(instance, "203.0.113.1").await);
-        waits.push((clock::now() - began));
+        waits.push(clock::now() - began);
     }
     waits.sort();
     // The deadline is 50 ms, and after a few of them nobody waits at all.

@@ -174,7 +174,7 @@ fn twenty_shoppers_behind_one_address_are_not_hurt() {
     // With keys they may even all want the same.
     let policy = policy();
     for n in 0..20 * 20_u32 {
-        let key = Who::Key([0, n as u32 % 20]);
+        let key = Who::Key([0, n % 20]);
         assert_eq!(detector.look(&policy, key, Asked::Query("lamp"), 0), None);
     }
     assert_eq!(detector.remembered().flagged, 0);
