@@ -212,6 +212,30 @@ impl Penstock {
         self.send(self.http.get(url)).await
     }
 
+    /// A request to the operations listener.
+    pub fn ops_request(&self, method: &str, target: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method");
+        self.http.request(method, format!("http://{}{target}", self.ops))
+    }
+
+    /// A command (below `/admin/rate-limit`) with the token of this process.
+    pub async fn command(
+        &self,
+        method: &str,
+        command: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Reply {
+        let token = std::fs::read_to_string(self.shop.data().join("ops.token"))
+            .expect("the process made a token");
+        let mut request = self
+            .ops_request(method, &format!("/admin/rate-limit/{command}"))
+            .bearer_auth(token.trim());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.send(request).await
+    }
+
     /// The status page.
     pub async fn status(&self) -> serde_json::Value {
         self.ops("/status").await.expect(200).json()

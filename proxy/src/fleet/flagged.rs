@@ -71,10 +71,16 @@ impl FlaggedFollower {
 
     /// Exchanges rows with the board and keeps the result in the data folder; `kept`: what is there.
     async fn look(&self, kept: &mut Vec<Flagged>) {
+        // First what is found here, which a crash must not forgive.
+        self.keep(kept);
         if let Some(board) = &self.board {
             // What is wrong with Redis is told by the link.
             let _ = self.exchange(board).await;
+            self.keep(kept);
         }
+    }
+
+    fn keep(&self, kept: &mut Vec<Flagged>) {
         let rows = self.rows();
         if rows.iter().map(stamp).eq(kept.iter().map(stamp)) {
             return;

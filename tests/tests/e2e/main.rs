@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod abuse;
 mod bad_input;
+mod commands;
 mod degradation;
 mod events;
 mod fleet;
