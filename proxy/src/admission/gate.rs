@@ -8,7 +8,7 @@ use crate::params::{self, Wanted};
 use crate::respond::{Kind, Problem, whole_seconds};
 use crate::route::{Endpoint, Route};
 use http::Method;
-use penstock_config::policy::{Class, Policy};
+use penstock_config::policy::{Class, Policy, Scope};
 use penstock_engine::query::normalise;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) 
         Class::Search | Class::Recommend => params::wanted(line.query),
         Class::Events | Class::Passthrough => Wanted::default(),
     };
-    let client = &ctx.decision.client;
+    let client = ctx.decision.client.clone();
     let (who, own_limits) = match &client.key {
         Some(key) => (Who::from(key.id()), key.limits()),
         None => (client.address.into(), Default::default()),
@@ -45,6 +45,7 @@ pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) 
         ctx.decision.stage("admission", app.clock.now() - began);
         return Some(problem);
     }
+    let class = if client.refused_key.is_some() { guessed_as(&policy, class) } else { class };
     let asked = Asked {
         limits: &policy.limits,
         class,
@@ -64,6 +65,13 @@ pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) 
     ctx.decision.verdicts = verdicts;
     ctx.decision.stage("admission", took);
     refusal
+}
+
+/// What a request with a key that is not good is counted as: guessing must not be free where requests of
+/// this class are.
+fn guessed_as(policy: &Policy, class: Class) -> Class {
+    let limited = |class| policy.limits.about(Scope::Address, class, "", "").any(|r| r.enabled);
+    if limited(class) { class } else { Class::Search }
 }
 
 /// What a request costs under a rule that weighs.

@@ -81,10 +81,14 @@ async fn a_key_that_is_not_good_is_401_and_counts_against_the_address() {
     for n in 0..30 {
         let guess = format!("psk_{}_{}", "a".repeat(12), format!("{n:x}").repeat(64));
         let line = [("authorization", "Bearer x"), ("x-api-key", guess.as_str())];
-        guesses.push(ask(&penstock, "/search?q=mug", &line[n % 2..]).await.0);
+        guesses.push(ask(&penstock, &format!("/search?q=mug+{n}"), &line[n % 2..]).await.0);
     }
     assert_eq!(guesses.iter().filter(|&&status| status == 401).count(), 25, "{guesses:?}");
     assert!(guesses.iter().all(|status| [401, 429].contains(status)), "{guesses:?}");
+    // Nor where requests are not limited.
+    let guess = format!("psk_{}_{}", "a".repeat(12), "0".repeat(64));
+    assert_eq!(ask(&penstock, "/page", &[]).await.0, 404);
+    assert_eq!(ask(&penstock, "/page", &[("x-api-key", &guess)]).await.0, 429);
 
     // Ids and names are written down, secrets never.
     let reply = penstock.send(penstock.request("GET", popular).header("x-api-key", &key)).await;

@@ -131,6 +131,41 @@ async fn what_passes_through_can_be_limited_too() {
     assert_eq!(upstream.requests().len(), 12);
 }
 
+#[tokio::test]
+async fn a_key_has_its_own_limit_wherever_it_comes_from() {
+    let penstock = Penstock::over(Shop::demo())
+        .policy("limits.toml", &format!("{FEW}[key.search]\nper_minute = 20\nburst = 30\n"))
+        .env("PENSTOCK_TRUSTED_PROXIES", "127.0.0.0/8")
+        .start()
+        .await;
+    let make = |arguments: &[&str]| {
+        let create = ["keys", "create", "--name", "till", "--json"];
+        let made = penstock.shop.control(&[&create[..], arguments].concat()).ok().stdout;
+        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+        made["key"].as_str().unwrap().to_owned()
+    };
+    let keys = [make(&[]), make(&["--limit", "search=5/7"])];
+    until("the keys are in force", Duration::from_secs(5), async || {
+        (penstock.status().await["keys"]["keys"] == 2).then_some(())
+    })
+    .await;
+    for (key, limit) in keys.iter().zip([30, 7]) {
+        let mut statuses = Vec::new();
+        for n in 0..40 {
+            let request = penstock
+                .request("GET", "/search?q=mug")
+                .bearer_auth(key)
+                .header("x-forwarded-for", format!("203.0.113.{n}"));
+            let reply = penstock.send(request).await;
+            assert_eq!(reply.header("x-ratelimit-limit"), limit.to_string());
+            statuses.push(reply.status);
+        }
+        assert_eq!(passed(&statuses), limit);
+    }
+    // The addresses they came from have all of their own.
+    assert_eq!(passed(&statuses(&penstock, 20, |_| "203.0.113.3".into()).await), 12);
+}
+
 /// A flood is refused; somebody else's requests all pass.
 #[tokio::test]
 async fn a_flood_is_its_own_clients_affair() {

@@ -104,12 +104,13 @@ async fn a_config_map_is_swapped_by_its_link() {
         let folder = mount.join(name);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("ranking.toml"), content).unwrap();
-        let resilience = shop.policy().join("resilience.toml");
-        fs::copy(resilience, folder.join("resilience.toml")).unwrap();
+        for file in ["resilience.toml", "limits.toml"] {
+            fs::copy(shop.policy().join(file), folder.join(file)).unwrap();
+        }
     };
     version_of("..2026_11_23_1", BY_POPULARITY);
     symlink("..2026_11_23_1", mount.join("..data")).unwrap();
-    for file in ["ranking.toml", "resilience.toml"] {
+    for file in ["ranking.toml", "resilience.toml", "limits.toml"] {
         symlink(format!("..data/{file}"), mount.join(file)).unwrap();
     }
     version_of("..2026_11_23_2", BY_FRESHNESS);
