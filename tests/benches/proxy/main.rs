@@ -6,6 +6,7 @@
 //! and one request at a time (latency).
 
 mod bare;
+mod flood;
 mod load;
 mod process;
 #[path = "../../../engine/benches/workload/mod.rs"]
@@ -71,6 +72,8 @@ fn bench() -> anyhow::Result<()> {
         .map(|query| format!("/search?q={}", urlencode(query)))
         .collect();
     let typical = search[0].clone();
+    // Whoever asks the same query all the time abuses; the number makes it another one.
+    let polite: Vec<String> = (0..PATHS).map(|n| format!("{}+{n}", search[n])).collect();
     let search = script("search", search)?;
     let recommend = zipf(&workload.users, PATHS, SEED)
         .into_iter()
@@ -120,6 +123,49 @@ fn bench() -> anyhow::Result<()> {
         }
     }
     print(&contenders, rounds, seconds, bytes, workload.products);
+    drop((contenders, penstock, pass, bare, nginx));
+    flooded(&data, scratch.path(), &polite, rounds, seconds)
+}
+
+/// A polite client by itself, and beside a client that asks as fast as it can, in turns.
+fn flooded(
+    data: &Path,
+    scratch: &Path,
+    paths: &[String],
+    rounds: u64,
+    seconds: u64,
+) -> anyhow::Result<()> {
+    let policy = scratch.join("limited");
+    std::fs::create_dir_all(&policy)?;
+    let key = flood::key(&policy)?;
+    let server = start(data, &policy, None)?;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        alone.push(flood::round(&server, &key, paths, seconds, false)?);
+        beside.push(flood::round(&server, &key, paths, seconds, true)?);
+    }
+    println!("\n## A flood beside a polite client\n");
+    println!(
+        "The default limits. A client with a key asks 100 searches a second, by itself and while \
+         another one floods `/search` over 16 connections; medians of {rounds} rounds of {seconds} s \
+         in turns. wrk, both clients and Penstock share the cores.\n"
+    );
+    println!("| | requests | failed | p50 µs | p99 µs |");
+    println!("|---|---:|---:|---:|---:|");
+    for (name, seen) in [("by itself", &alone), ("beside the flood", &beside)] {
+        let median = |percent| {
+            let mut all: Vec<f64> = seen.iter().map(|seen| seen.percentile(percent)).collect();
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        println!(
+            "| {name} | {} | {} | {:.0} | {:.0} |",
+            seen.iter().map(|seen| seen.took.len()).sum::<usize>(),
+            seen.iter().map(|seen| seen.failed).sum::<usize>(),
+            median(50),
+            median(99),
+        );
+    }
     Ok(())
 }
 
@@ -169,20 +215,29 @@ const SHADOWS: &str = "\
 search = { shadow = true }
 recommend = { shadow = true }
 passthrough = { enabled = true, shadow = true }
+[abuse]
+shadow = true
 ";
 
 /// `penstock run` as a shop would run it, but for its log, which goes nowhere.
 fn penstock(data: &Path, scratch: &Path, upstream: Option<SocketAddr>) -> anyhow::Result<Process> {
-    let (address, ops) = (free_address(), free_address());
     // Counted as in a shop, and not refused.
-    std::fs::create_dir_all(scratch.join("policy"))?;
-    std::fs::write(scratch.join("policy/limits.toml"), SHADOWS)?;
+    let policy = scratch.join("policy");
+    std::fs::create_dir_all(&policy)?;
+    std::fs::write(policy.join("limits.toml"), SHADOWS)?;
+    start(data, &policy, upstream)
+}
+
+/// As [`penstock`], with a policy folder.
+fn start(data: &Path, policy: &Path, upstream: Option<SocketAddr>) -> anyhow::Result<Process> {
+    let (address, ops) = (free_address(), free_address());
     let mut command = binaries::command("penstock", &["run"]);
     command
         .env("PENSTOCK_LISTEN", address.to_string())
         .env("PENSTOCK_OPS_LISTEN", ops.to_string())
         .env("PENSTOCK_DATA_DIR", data)
-        .env("PENSTOCK_POLICY_DIR", scratch.join("policy"));
+        .env("PENSTOCK_TRUSTED_PROXIES", "127.0.0.0/8")
+        .env("PENSTOCK_POLICY_DIR", policy);
     if let Some(upstream) = upstream {
         command.env("PENSTOCK_UPSTREAM", format!("http://{upstream}"));
     }
