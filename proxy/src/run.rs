@@ -14,7 +14,7 @@ use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
 use crate::upstream::Pool;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use penstock_config::bootstrap::Bootstrap;
+use penstock_config::bootstrap::{Bootstrap, misspelt};
 use penstock_config::check::Report;
 use penstock_config::clock::{self, SharedClock};
 use penstock_config::policy::install_defaults;
@@ -22,6 +22,8 @@ use penstock_config::problem::Problems;
 use penstock_config::watch::{WatchOptions, Watcher};
 use penstock_engine::redis::Link;
 use prometheus::Registry;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,8 +70,11 @@ pub fn one_thread_per_search() {
 
 /// `penstock run`.
 pub fn serve(config: Option<&Path>, upgrade: bool) -> anyhow::Result<()> {
-    let settings = load(config)?;
+    let (settings, misspelt) = load_noting(config)?;
     logs::start(&settings.log);
+    for (name, meant) in misspelt {
+        tracing::warn!("{name} is set and no setting: did you mean {meant}?");
+    }
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data folder {}", settings.data_dir.display()))?;
     // Sockets first: an address that is taken is worth knowing before anything is loaded.
@@ -106,11 +111,31 @@ fn check_own(config: Option<&Path>) -> Report {
     }
 }
 
+/// As [`load`], and the variables that are probably misspelt, with what was meant.
+fn load_noting(config: Option<&Path>) -> Result<(Bootstrap, Vec<(String, String)>), Problems> {
+    let asked = RefCell::new(BTreeSet::new());
+    let settings = load_with(config, &|name| {
+        asked.borrow_mut().insert(name.to_owned());
+        std::env::var(name).ok()
+    })?;
+    let set: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let misspelt = misspelt(set.iter().map(String::as_str), &asked.borrow());
+    Ok((settings, misspelt))
+}
+
 /// The file at `config`, or `penstock.toml` where there is one, and the environment.
 fn load(config: Option<&Path>) -> Result<Bootstrap, Problems> {
+    load_with(config, &|name| std::env::var(name).ok())
+}
+
+fn load_with(
+    config: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Bootstrap, Problems> {
     let usual = Path::new(SETTINGS_FILE);
     let file = config.or_else(|| usual.is_file().then_some(usual));
-    Bootstrap::load(file, &|name| std::env::var(name).ok())
+    Bootstrap::load(file, env)
 }
 
 /// Everything requests share, the engine still to come.

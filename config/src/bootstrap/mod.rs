@@ -19,9 +19,10 @@ pub use server::{Scheme, Server};
 
 use crate::disk;
 use crate::problem::{Problem, Problems};
-use crate::read::{Document, MAX_FILE_BYTES, Section, text_of};
+use crate::read::{Document, MAX_FILE_BYTES, Section, closest, text_of};
 use ipnet::IpNet;
 use settings::Settings;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -123,6 +124,24 @@ pub struct Bootstrap {
     pub bounds: Bounds,
     /// How long requests in flight may take after SIGTERM.
     pub drain: Duration,
+}
+
+/// Variables among `set` that are no setting and look like one of those that were `asked` for: each with
+/// what was probably meant. They would be ignored without a word.
+pub fn misspelt<'n>(
+    set: impl IntoIterator<Item = &'n str>,
+    asked: &BTreeSet<String>,
+) -> Vec<(String, String)> {
+    const PREFIX: &str = "PENSTOCK_";
+    let known: Vec<String> =
+        asked.iter().filter_map(|name| Some(name.strip_prefix(PREFIX)?.to_lowercase())).collect();
+    let unknown = set.into_iter().filter(|name| !asked.contains(*name));
+    unknown
+        .filter_map(|name| {
+            let near = closest(name.strip_prefix(PREFIX)?, known.iter().map(String::as_str))?;
+            Some((name.to_owned(), format!("{PREFIX}{}", near.to_uppercase())))
+        })
+        .collect()
 }
 
 impl Bootstrap {

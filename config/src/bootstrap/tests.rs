@@ -407,3 +407,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_variable_that_is_nearly_one_is_noticed() {
+    let asked =
+        ["PENSTOCK_LISTEN", "PENSTOCK_POLICY_DIR", "PENSTOCK_LOG"].map(str::to_owned).into();
+    let check = |name: &str, expected: Option<&str>| {
+        let found = misspelt([name], &asked);
+        let expected = expected.map(|meant| (name.to_owned(), meant.to_owned()));
+        assert_eq!(found, Vec::from_iter(expected));
+    };
+    check("PENSTOCK_LISTEN", None);
+    check("PENSTOCK_LISTN", Some("PENSTOCK_LISTEN"));
+    check("PENSTOCK_POLICYDIR", Some("PENSTOCK_POLICY_DIR"));
+    check("PENSTOCK_TEST_BINARIES", None);
+    check("LISTEN", None);
+}
