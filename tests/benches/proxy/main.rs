@@ -123,7 +123,8 @@ fn bench() -> anyhow::Result<()> {
         }
     }
     print(&contenders, rounds, seconds, bytes, workload.products);
-    drop((contenders, penstock, pass, bare, nginx));
+    drop(contenders);
+    drop((penstock, pass, bare, nginx));
     flooded(&data, scratch.path(), &polite, rounds, seconds)
 }
 
