@@ -36,28 +36,24 @@ pub struct Local {
 impl Local {
     /// Judges a request by all rules about it and counts it under each, or under none.
     pub(super) fn judge(&self, asked: &Asked<'_>, now: u64) -> Vec<Verdict> {
-        let (enforced, shadows): (Vec<_>, Vec<_>) =
-            asked.charges().partition(|charge| !charge.rule.shadow);
-        let mut verdicts = Vec::with_capacity(enforced.len() + shadows.len());
-        let mut counted = 0;
-        for charge in &enforced {
-            let judged = self.ask(asked, charge, now);
+        let enforced = || asked.charges().filter(|charge| !charge.rule.shadow);
+        let shadows = asked.charges().filter(|charge| charge.rule.shadow);
+        let mut verdicts = Vec::with_capacity(2);
+        for charge in enforced() {
+            let judged = self.ask(asked, &charge, now);
             verdicts.push(charge.verdict(By::Local, judged));
-            if !judged.admitted {
-                break;
+            if judged.admitted {
+                continue;
             }
-            counted += 1;
-        }
-        if counted < enforced.len() {
             // A request that does not pass is not counted anywhere.
-            for (charge, verdict) in enforced[..counted].iter().zip(&mut verdicts) {
-                *verdict = charge.verdict(By::Local, self.give_back(asked, charge, now));
+            let counted = verdicts.len() - 1;
+            for (charge, verdict) in enforced().zip(&mut verdicts[..counted]) {
+                *verdict = charge.verdict(By::Local, self.give_back(asked, &charge, now));
             }
             return verdicts;
         }
-        verdicts.extend(
-            shadows.iter().map(|charge| charge.verdict(By::Local, self.ask(asked, charge, now))),
-        );
+        verdicts
+            .extend(shadows.map(|charge| charge.verdict(By::Local, self.ask(asked, &charge, now))));
         verdicts
     }
 

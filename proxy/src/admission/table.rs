@@ -3,7 +3,7 @@
 use super::who::Counted;
 use indexmap::IndexMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Parts with a lock each, so that threads seldom meet.
 const PARTS: usize = 64;
@@ -34,8 +34,7 @@ impl<E: Entry> Table<E> {
     /// Hands the entry of `who` to `act`. When there are `most` already, a new one takes the place of
     /// one of those worth least: to be forgotten, somebody who asks a lot would have to look idle first.
     pub fn with<R>(&self, who: Counted, most: usize, act: impl FnOnce(&mut E) -> R) -> R {
-        let part = self.hasher.hash_one(who) as usize % PARTS;
-        let mut part = self.parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut part = self.part(who);
         if let Some(entry) = part.get_mut(&who) {
             return act(entry);
         }
@@ -47,9 +46,12 @@ impl<E: Entry> Table<E> {
 
     /// What is known of `who`, if anything is.
     pub fn get<R>(&self, who: Counted, look: impl FnOnce(&mut E) -> R) -> Option<R> {
+        self.part(who).get_mut(&who).map(look)
+    }
+
+    fn part(&self, who: Counted) -> MutexGuard<'_, IndexMap<Counted, E>> {
         let part = self.hasher.hash_one(who) as usize % PARTS;
-        let mut part = self.parts[part].lock().unwrap_or_else(PoisonError::into_inner);
-        part.get_mut(&who).map(look)
+        self.parts[part].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `pick` takes of each, part by part.
