@@ -9,7 +9,7 @@ use crate::admission::gate::{self, Line};
 use crate::app::App;
 use crate::body;
 use crate::context::Context;
-use crate::decision::bounded_text;
+use crate::decision::{bounded_text, without_keys};
 use crate::identity::credential;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
@@ -56,7 +56,7 @@ impl Gateway {
         let (endpoint, route) = route::route(&session.req_header().method, path);
         ctx.decision.route = endpoint;
         if endpoint != Endpoint::Upstream {
-            ctx.decision.target = bounded_text(session.req_header().raw_path());
+            ctx.decision.target = without_keys(&bounded_text(session.req_header().raw_path()));
         }
         ctx.decision.stage("route", app.clock.now() - began);
         let with_key = !matches!(route, Ok(Route::Options { .. }));

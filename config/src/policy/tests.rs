@@ -343,6 +343,8 @@ fn limits_that_cannot_be_kept_are_refused() {
     refused("[address.search]\nburst = 100\n", "write 106 or more");
     refused("[address.serch]\n", "did you mean \"search\"");
     refused("[rules.x]\nclass = \"search\"\npath = \"/login\"\n", "one path each");
+    let (_, warnings) = read("limits.toml", "[rules.x]\npath = \"/search\"\n");
+    assert!(warnings[0].contains("endpoint of Penstock's own"), "{warnings:?}");
     refused("[rules.x]\npath = \"login\"\n", "write \"/login\"");
     refused("[rules.x]\nmethods = [\"post\"]\n", "write \"POST\"");
     refused("[rules.x]\nscope = \"adress\"\n", "did you mean \"address\"");

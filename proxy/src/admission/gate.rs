@@ -58,7 +58,9 @@ pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) 
     let verdicts = app.admission.judge(&asked, &policy.resilience, began).await;
     let took = app.clock.now() - began;
     app.metrics.limits.judged(endpoint, &verdicts, took);
-    let refusal = verdicts.iter().find_map(Verdict::refusal);
+    // The rule that lets it wait longest: who comes back sooner is refused again.
+    let refusal =
+        verdicts.iter().filter_map(Verdict::refusal).max_by_key(|problem| problem.retry_after);
     if let Some(refused) = verdicts.iter().find(|verdict| verdict.refusal().is_some()) {
         app.admission.violations.report(who, &refused.rule, began);
     }

@@ -50,6 +50,11 @@ impl Local {
             for (charge, verdict) in enforced().zip(&mut verdicts[..counted]) {
                 *verdict = charge.verdict(By::Local, self.give_back(asked, &charge, now));
             }
+            // Another rule may let it wait longer.
+            let others = enforced().skip(counted + 1);
+            verdicts.extend(
+                others.map(|charge| charge.verdict(By::Local, self.look(asked, &charge, now))),
+            );
             return verdicts;
         }
         verdicts
@@ -72,6 +77,17 @@ impl Local {
             Scope::Address | Scope::Key => {
                 let who = Counted { who: asked.who, rule: rule.id };
                 self.clients.with(who, asked.limits.max_clients, |m| m.ask(now, limit, cost))
+            }
+        }
+    }
+
+    fn look(&self, asked: &Asked<'_>, charge: &Charge<'_>, now: u64) -> Judgement {
+        let Charge { rule, limit, cost } = *charge;
+        match rule.scope {
+            Scope::Global => self.everybody.with(rule.id, |meter| meter.look(now, limit, cost)),
+            Scope::Address | Scope::Key => {
+                let who = Counted { who: asked.who, rule: rule.id };
+                self.clients.with(who, asked.limits.max_clients, |m| m.look(now, limit, cost))
             }
         }
     }

@@ -108,6 +108,21 @@ impl<C: Count> Meter<C> {
         self.held.max(self.used() as u32)
     }
 
+    /// What it holds at `now`: the bucket's level in 1 / [`REQUEST`] of a request, and the sub-windows, the
+    /// current one first. `None`: nothing.
+    pub fn held_at(&mut self, now: u64, limit: Limit) -> Option<(u64, [u32; SLOTS])> {
+        self.advance(now, limit);
+        if self.held == 0 && self.level == 0 {
+            return None;
+        }
+        let current = (self.at / SLOT) as usize;
+        let of_age = |age: usize| {
+            let count: u64 = self.slots[(current + SLOTS - age) % SLOTS].into();
+            count as u32
+        };
+        Some((self.level, std::array::from_fn(of_age)))
+    }
+
     /// Requests in the bucket, rounded up: how much there is to lose by forgetting this client.
     pub fn used(&self) -> u64 {
         self.level.div_ceil(REQUEST)

@@ -174,10 +174,11 @@ impl Admission {
         self.abuse.remembered().flagged
     }
 
-    /// Tells a Redis that is back what was admitted without it, if anything was.
-    pub async fn settle(&self, limits: &Limits, resilience: &Resilience, now: Instant) {
-        if let Some(shared) = self.shared().filter(|shared| shared.is_alone()) {
-            shared.settle(limits, resilience, self.micros(now)).await;
+    /// Tells a Redis that is back what was admitted without it, if anything was; `lost`: and everything
+    /// else, since it lost its data.
+    pub async fn settle(&self, limits: &Limits, resilience: &Resilience, lost: bool, now: Instant) {
+        if let Some(shared) = self.shared().filter(|shared| lost || shared.is_alone()) {
+            shared.settle(limits, resilience, lost, self.micros(now)).await;
         }
     }
 

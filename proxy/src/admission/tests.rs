@@ -94,14 +94,17 @@ fn a_request_is_counted_under_all_rules_or_none() {
          [address.search]\nper_minute = 80\nburst = 90\n",
     );
     let client = |n: u32| asked(&limits, Class::Search, Who::Address(n));
-    assert_eq!(passing(&admission, &client(1), &*clock, 100), 90);
+    let admitted_verdicts = here(&admission, &client(1), clock.now());
+    assert_eq!(passing(&admission, &client(1), &*clock, 100), 89);
     assert_eq!(passing(&admission, &client(2), &*clock, 100), 20);
     // What everybody's rule refused was not counted under the client's own.
     let verdicts = here(&admission, &client(2), clock.now());
     assert_eq!((verdicts[0].outcome, verdicts[0].remaining), (Outcome::Admitted, 70));
     assert_eq!((verdicts[1].outcome, verdicts[1].scope), (Outcome::Refused, "global"));
     let told = headers(&verdicts);
-    assert!(told.contains(&("X-RateLimit-Limit", "90".into())), "{told:?}");
+    // Who refuses is told, and nobody else's use before.
+    assert!(told.contains(&("X-RateLimit-Remaining", "0".into())), "{told:?}");
+    assert!(headers(&admitted_verdicts).contains(&("X-RateLimit-Limit", "90".into())));
     // Nor the other way round. (Of 110, 106 leaked in 64 seconds.)
     clock.step(Duration::from_secs(64));
     assert_eq!(passing(&admission, &client(3), &*clock, 500), 90);

@@ -119,9 +119,13 @@ impl Verdict {
         Some(Problem::new(Kind::TooManyRequests, detail).retry_after(Duration::from_secs(wait)))
     }
 
-    /// It is the client's to know: enforced, and about nobody else.
+    /// It is the client's to know: it refuses, or it is enforced and about nobody else.
     fn is_told(&self) -> bool {
-        self.outcome != Outcome::WouldRefuse && self.scope != Scope::Global.name()
+        match self.outcome {
+            Outcome::Refused => true,
+            Outcome::Admitted => self.scope != Scope::Global.name(),
+            Outcome::WouldRefuse => false,
+        }
     }
 }
 
@@ -153,7 +157,11 @@ pub fn headers(verdicts: &[Verdict]) -> Vec<(&'static str, String)> {
 impl Verdict {
     /// The rule's name as clients see it: the class, or the operator's own name.
     fn label(&self) -> &str {
-        self.rule.strip_prefix("rules.").unwrap_or(self.class)
+        match self.rule.strip_prefix("rules.") {
+            Some(own) => own,
+            None if self.scope == Scope::Global.name() => "everybody",
+            None => self.class,
+        }
     }
 }
 

@@ -238,6 +238,19 @@ pub fn bounded_text(bytes: &[u8]) -> String {
     text
 }
 
+/// A text that is kept, without the API keys somebody wrote where they do not belong.
+pub fn without_keys(text: &str) -> String {
+    let mut parts = text.split(penstock_config::keys::PREFIX);
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let secret = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        kept.push_str(penstock_config::keys::PREFIX);
+        kept.push('*');
+        kept.push_str(part.trim_start_matches(secret));
+    }
+    kept
+}
+
 /// A request target of the application as text: its path and the names of its parameters. Their
 /// values may be tokens, and are as secret as a cookie.
 pub fn masked_target(target: &[u8]) -> String {

@@ -97,3 +97,12 @@ fn values_of_the_applications_parameters_are_masked() {
     check("http://shop.example/a?b=c", "http://shop.example/a?b=*");
     check("*", "*");
 }
+
+#[test]
+fn keys_are_not_kept() {
+    let check = |text: &str, kept: &str| assert_eq!(super::without_keys(text), kept);
+    check("/popular?k=1", "/popular?k=1");
+    check("/popular?key=psk_abc_0123&k=1", "/popular?key=psk_*&k=1");
+    check("/search?q=psk_a+psk_b", "/search?q=psk_*+psk_*");
+    check("", "");
+}

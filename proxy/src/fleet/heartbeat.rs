@@ -59,8 +59,6 @@ impl Heartbeat {
         if counts.len() > BELIEVED {
             counts.pop_front();
         }
-        let app = &self.app;
-        app.admission.settle(&policy.limits, &policy.resilience, app.clock.now()).await;
         if let Some(shared) = self.app.admission.shared() {
             shared.counted(counts.iter().copied().max().unwrap_or(1));
         }

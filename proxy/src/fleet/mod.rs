@@ -4,7 +4,9 @@
 mod flagged;
 mod heartbeat;
 mod lists;
+mod settler;
 
 pub use flagged::FlaggedFollower;
 pub use heartbeat::Heartbeat;
 pub use lists::{ListsFollower, SharedEntries};
+pub use settler::Settler;

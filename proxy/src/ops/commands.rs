@@ -221,6 +221,9 @@ async fn list(app: &App, list: List, method: &Method, query: &str, body: &[u8]) 
                 return bad("say whom: ?target=203.0.113.0/24");
             };
             match Target::parse(&target) {
+                Ok(target) if !is_on(app, list, target) => {
+                    (404, json!({"error": format!("this list has no {target}")}))
+                }
                 Ok(target) => {
                     let by = parameter(query, "by").unwrap_or_default();
                     make(app, Change::Remove(target), &by).await
@@ -230,6 +233,13 @@ async fn list(app: &App, list: List, method: &Method, query: &str, body: &[u8]) 
         }
         _ => (405, json!({"error": "this takes GET, POST and DELETE"})),
     }
+}
+
+fn is_on(app: &App, list: List, target: Target) -> bool {
+    let policy = app.policies.current();
+    let shared = app.shared_entries.get();
+    let mut all = policy.access.entries.iter().chain(shared.iter());
+    all.any(|entry| entry.list == list && entry.target == target)
 }
 
 /// Changes the lists: those in Redis where there is one, else those of the policy folder.
@@ -247,9 +257,12 @@ async fn make(app: &App, wanted: Change, by: &str) -> Said {
     let dir = app.settings.policy_dir.clone();
     let clock = app.clock.clone();
     let by = by.to_owned();
-    let changed = tokio::task::spawn_blocking(move || {
-        change(&dir, &wanted, &by, "through the operations listener", &*clock)
-    });
+    let why = match &wanted {
+        Change::Put(entry) => format!("{} {}: {}", entry.list.name(), entry.target, entry.reason),
+        Change::Remove(target) => format!("remove {target} from the lists"),
+        Change::Prune(_) => "remove expired entries from the lists".to_owned(),
+    };
+    let changed = tokio::task::spawn_blocking(move || change(&dir, &wanted, &by, &why, &*clock));
     match changed.await {
         Ok(Ok(_)) => (200, json!({"changed": "in the policy folder"})),
         Ok(Err(error @ ListError::Absent(_))) => (404, json!({"error": error.to_string()})),

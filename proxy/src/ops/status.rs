@@ -67,7 +67,11 @@ pub(super) fn refresh(app: &App) {
 pub(super) fn limits(app: &App) -> Value {
     let shared = app.admission.shared();
     json!({
-        "counted": if shared.is_some() { "in Redis" } else { "here" },
+        "counted": match shared {
+            None => "here",
+            Some(shared) if shared.is_alone() => "here, with a share: Redis is silent, or not told yet",
+            Some(_) => "in Redis",
+        },
         "clients": app.admission.clients(),
         "flagged": app.admission.flagged_count(),
         "instances": shared.map_or(1, Shared::instances),

@@ -10,7 +10,7 @@ mod shutdown;
 pub use listen::{Addresses, Bound, bind, inherit};
 
 use crate::app::App;
-use crate::fleet::{FlaggedFollower, Heartbeat, ListsFollower};
+use crate::fleet::{FlaggedFollower, Heartbeat, ListsFollower, Settler};
 use crate::gateway::Gateway;
 use crate::ops::{Ops, Token};
 use crate::upstream::Prober;
@@ -89,6 +89,11 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
         let mut heartbeat = background_service("fleet", Heartbeat::new(app.clone(), link));
         heartbeat.threads = Some(1);
         server.add_service(heartbeat);
+    }
+    if let Some(link) = app.link.clone() {
+        let mut settler = background_service("settle", Settler::new(app.clone(), link));
+        settler.threads = Some(1);
+        server.add_service(settler);
     }
     if let Some(link) = app.link.clone() {
         let follower = ListsFollower::new(app.clone(), SharedLists::new(link));

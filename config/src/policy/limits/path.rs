@@ -30,6 +30,14 @@ impl PathPattern {
         Ok(Self { stem: Self::folded(stem.as_bytes()), below })
     }
 
+    /// It begins like one of our own endpoints, which never reach the application.
+    pub(super) fn is_ours(&self) -> bool {
+        const OURS: [&str; 7] =
+            ["search", "recommend", "similar", "popular", "products", "events", "health"];
+        let first = self.stem.split('/').nth(1).unwrap_or_default();
+        OURS.contains(&first)
+    }
+
     /// Whether a path, folded, is meant.
     pub fn matches(&self, folded: &str) -> bool {
         match folded.strip_prefix(self.stem.as_str()) {

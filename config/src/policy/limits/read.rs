@@ -64,6 +64,12 @@ fn read_own(section: &Section<'_>, name: &str) -> Rule {
         let message = "our own endpoints have one path each; paths are for class = \"passthrough\"";
         section.problem("path", message, Some("remove the path, or the class".to_owned()));
     }
+    if path.as_ref().is_some_and(PathPattern::is_ours) {
+        let message =
+            "begins like an endpoint of Penstock's own, which rules with a path are not about";
+        let advice = "write class = \"search\", \"recommend\" or \"events\" in place of the path";
+        section.warning("path", message, Some(advice.to_owned()));
+    }
     let rule = read_rule(section, &format!("rules.{name}"), scope, class);
     Rule { path, methods, ..rule }
 }

@@ -1,6 +1,6 @@
 //! What this instance knows of one client's use of one rule that the fleet counts together.
 
-use crate::admission::meter::{Count, Judgement, Meter};
+use crate::admission::meter::{Count, Judgement, Meter, REQUEST, SLOTS};
 use crate::admission::table::Entry;
 use penstock_config::policy::{Lease, Limit};
 use std::time::Duration;
@@ -10,10 +10,13 @@ use std::time::Duration;
 pub(super) struct Known<C = u16> {
     /// What was admitted here, whoever decided.
     here: Meter<C>,
-    /// Of the meter in Redis, as last heard.
+    /// Of the meter in Redis, as last heard by a carrier.
     generation: u64,
     /// Admitted here without Redis, and not told yet.
     owed: u32,
+    /// A question is out that carries what is owed; meanwhile the others carry nothing, or it would be
+    /// paid once for each of them.
+    carried: bool,
     /// Taken from Redis in advance.
     tokens: u32,
     /// When what is left of them is lost.
@@ -46,7 +49,12 @@ pub(super) struct Question {
     pub extra: u32,
     pub generation: u64,
     pub owed: u32,
-    pub whole: u32,
+    /// Level and sub-windows of everything admitted here that is not forgotten.
+    pub whole: Option<(u64, [u32; SLOTS])>,
+    /// It carries what is owed.
+    pub carries: bool,
+    /// It asks for the next batch, of `cost` and `extra`.
+    pub leases: bool,
 }
 
 /// What Redis says about one rule.
@@ -57,6 +65,15 @@ pub(super) struct Answer {
     pub retry_after: u64,
     pub forgotten_in: u64,
     pub generation: u64,
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// Redis most likely did what was asked, only too late.
+    Told,
+    /// It did not.
+    Untold,
 }
 
 impl<C: Count> Known<C> {
@@ -76,9 +93,7 @@ impl<C: Count> Known<C> {
     /// Takes `cost` of what Redis gave in advance, if there is so much.
     pub fn take(&mut self, now: u64, limit: Limit, cost: u32) -> Option<Judgement> {
         let cost = cost.min(limit.burst);
-        if now >= self.tokens_end {
-            self.tokens = 0;
-        }
+        self.expire(now);
         if self.tokens < cost {
             return None;
         }
@@ -96,7 +111,7 @@ impl<C: Count> Known<C> {
 
     /// What to ask Redis for; with `lease`, for the next batch too. A batch that was used up is
     /// followed by one twice as large, one that was not by one half as large. One caller asks for a
-    /// batch at a time.
+    /// batch at a time, and one carries what is owed.
     pub fn question(
         &mut self,
         now: u64,
@@ -105,16 +120,28 @@ impl<C: Count> Known<C> {
         lease: Option<Lease>,
     ) -> Question {
         self.limit = Some(limit);
-        let whole = self.here.used_at(now, limit).saturating_add(self.tokens);
-        let mut extra = 0;
+        let used_up = now < self.tokens_end;
+        self.expire(now);
+        let carries = !self.carried;
+        let (mut owed, mut whole) = (0, None);
+        if carries {
+            self.carried = true;
+            owed = std::mem::take(&mut self.owed);
+            whole = self.here.held_at(now, limit);
+            if let (Some((level, slots)), tokens @ 1..) = (&mut whole, self.tokens) {
+                *level += u64::from(tokens) * REQUEST;
+                slots[0] = slots[0].saturating_add(tokens);
+            }
+        }
+        let (mut extra, mut leases) = (0, false);
         if let Some(lease) = lease.filter(|_| !self.asking) {
-            let used_up = now < self.tokens_end;
             self.batch = if used_up { self.batch.saturating_mul(2) } else { self.batch / 2 };
             self.batch = self.batch.clamp(1, lease.most(limit));
-            extra = self.batch.saturating_sub(cost);
-            self.asking = extra > 0;
+            extra = self.batch.saturating_sub(self.tokens.saturating_add(cost));
+            self.asking = true;
+            leases = true;
         }
-        Question { cost, extra, generation: self.generation, owed: self.owed, whole }
+        Question { cost, extra, generation: self.generation, owed, whole, carries, leases }
     }
 
     /// Takes note of what Redis said to `question`.
@@ -127,12 +154,7 @@ impl<C: Count> Known<C> {
         lease: Option<Lease>,
     ) -> Judgement {
         let cost = question.cost.min(limit.burst);
-        self.given_up(question);
-        self.generation = answer.generation;
-        // Whatever was not owed any more in the meantime was told by somebody else.
-        self.owed = self.owed.saturating_sub(question.owed);
-        self.room = answer.room;
-        self.forgotten = now + answer.forgotten_in;
+        self.settled(now, question, answer);
         if answer.granted < cost {
             let refused = answer.room < cost;
             self.refused =
@@ -146,18 +168,37 @@ impl<C: Count> Known<C> {
         }
         self.refused = None;
         self.here.charge(now, limit, cost);
-        if let Some(lease) = lease {
-            self.tokens += answer.granted - cost;
+        if let Some(lease) = lease.filter(|_| question.leases) {
+            // What is left of the batch before keeps no longer than it would have: it is lost.
+            self.tokens = answer.granted - cost;
             self.tokens_end = now + lease.lives.as_micros() as u64;
         }
         Judgement { retry_after: Duration::from_micros(answer.retry_after), ..self.admitted(now) }
     }
 
-    /// What to tell Redis without a request, if there is anything, and under which limit.
-    pub fn settlement(&mut self, now: u64) -> Option<(Limit, Question)> {
+    /// Takes note of an answer to a question that no request asked.
+    pub fn settled(&mut self, now: u64, question: Question, answer: Answer) {
+        if question.leases {
+            self.asking = false;
+        }
+        if question.carries {
+            // Others may hear first of a meter that was made anew; what it is owed is known only here.
+            self.carried = false;
+            self.generation = answer.generation;
+        }
+        self.room = answer.room;
+        self.forgotten = now + answer.forgotten_in;
+    }
+
+    /// What to tell Redis without a request, and under which limit, if there is anything: what is owed,
+    /// and `with_whole`, because Redis lost its data, everything that is not forgotten.
+    pub fn settlement(&mut self, now: u64, with_whole: bool) -> Option<(Limit, Question)> {
         let limit = self.limit?;
-        let question = self.question(now, limit, 0, None);
-        (question.owed > 0 || question.whole > 0).then_some((limit, question))
+        let due = self.owed > 0 || (with_whole && self.here.used_at(now, limit) > 0);
+        if self.carried || !due {
+            return None;
+        }
+        Some((limit, self.question(now, limit, 0, None)))
     }
 
     /// What was admitted here and is not forgotten.
@@ -166,27 +207,41 @@ impl<C: Count> Known<C> {
     }
 
     /// No answer will come to `question`.
-    pub fn given_up(&mut self, question: Question) {
-        if question.extra > 0 {
+    pub fn given_up(&mut self, question: Question, why: Unanswered) {
+        if question.leases {
             self.asking = false;
+        }
+        if question.carries {
+            self.carried = false;
+            if why == Unanswered::Untold {
+                self.owed = self.owed.saturating_add(question.owed);
+            }
         }
     }
 
-    /// Decides alone, with this instance's share of the limit. `told`: Redis may have counted the
-    /// request although it did not answer in time, so that it is not owed.
-    pub fn share(&mut self, now: u64, share: Limit, cost: u32, told: bool) -> Judgement {
+    /// Decides alone, with this instance's share of the limit. A request of which Redis was told is not
+    /// owed.
+    pub fn share(&mut self, now: u64, share: Limit, cost: u32, why: Unanswered) -> Judgement {
         let judged = self.here.ask(now, share, cost);
-        if judged.admitted && !told {
+        if judged.admitted && why == Unanswered::Untold {
             self.owed = self.owed.saturating_add(cost.min(share.burst));
         }
         judged
     }
 
     /// Takes [`Known::share`] back.
-    pub fn share_back(&mut self, share: Limit, cost: u32) {
+    pub fn share_back(&mut self, share: Limit, cost: u32, why: Unanswered) {
         let cost = cost.min(share.burst);
         self.here.give_back(cost);
-        self.owed = self.owed.saturating_sub(cost);
+        if why == Unanswered::Untold {
+            self.owed = self.owed.saturating_sub(cost);
+        }
+    }
+
+    fn expire(&mut self, now: u64) {
+        if now >= self.tokens_end {
+            self.tokens = 0;
+        }
     }
 
     fn admitted(&self, now: u64) -> Judgement {

@@ -8,12 +8,14 @@
 --   enforced: 0 for a shadow,
 --   known: the generation of the meter that the instance last heard of (0: none),
 --   owed: what it admitted without asking since,
---   whole: everything it admitted that is not forgotten yet.
+--   level, slots: its own meter, with everything it admitted that is not forgotten; slots are 21 big-endian
+--   numbers of 32 bits, the current one first, or nothing.
 -- Returns for each rule: granted (cost and some of extra, or 0), room left, microseconds until a
 -- request like this one would pass, microseconds until all is forgotten, generation.
 --
 -- A meter's generation is when it was made. An instance that knows it pays what it owes; one that knows
--- another one, because this server lost its data or got another server's, pays for everything.
+-- another one, because this server lost its data or got another server's, pays for everything, each request
+-- in its place.
 
 local SLOT, SLOTS, REQUEST = 3000000, 21, 60000000
 local FORMAT = '>ddd' .. string.rep('I4', SLOTS)
@@ -65,6 +67,22 @@ local function add(meter, count)
   meter.held = meter.held + count
 end
 
+-- What another meter holds, too. A client is held to a whole burst at most.
+local function join(meter, level, slots, burst)
+  local values = { struct.unpack('>' .. string.rep('I4', SLOTS), slots) }
+  local current = math.floor(meter.at / SLOT)
+  for age = 0, SLOTS - 1 do
+    local count = math.min(values[age + 1], math.max(0, burst - meter.held))
+    if current - age >= 0 and count > 0 then
+      local i = (current - age) % SLOTS + 1
+      meter.slots[i] = meter.slots[i] + count
+      meter.held = meter.held + count
+    end
+  end
+  local full = burst * REQUEST
+  meter.level = math.max(meter.level, math.min(meter.level + level, full))
+end
+
 local function room(meter, burst)
   local bucket = math.floor(math.max(0, burst * REQUEST - meter.level) / REQUEST)
   return math.min(math.max(0, burst - meter.held), bucket)
@@ -94,21 +112,24 @@ end
 
 local rules, refused = {}, false
 for i, key in ipairs(KEYS) do
-  local at = 2 + (i - 1) * 8
+  local at = 2 + (i - 1) * 9
   local arg = function(n) return tonumber(ARGV[at + n]) end
   local rule = { per_minute = arg(1), burst = arg(2), extra = arg(4), enforced = arg(5) == 1 }
   rule.cost = math.min(arg(3), rule.burst)
   local meter = read(key)
   advance(meter, rule.per_minute)
-  local due = arg(8)
-  if meter.generation ~= 0 and meter.generation == arg(6) then due = arg(7) end
-  -- What was admitted elsewhere fills bucket and window at most: it is not held against a client
-  -- for longer than a whole burst would be.
-  due = math.min(due, math.max(0, rule.burst - meter.held))
-  if due > 0 then
-    local level, full = meter.level, rule.burst * REQUEST
-    add(meter, due)
-    meter.level = math.max(level, math.min(meter.level, full))
+  local slots = ARGV[at + 9]
+  if meter.generation ~= 0 and meter.generation == arg(6) then
+    -- What was admitted elsewhere fills bucket and window at most.
+    local due = math.min(arg(7), math.max(0, rule.burst - meter.held))
+    if due > 0 then
+      local level, full = meter.level, rule.burst * REQUEST
+      add(meter, due)
+      meter.level = math.max(level, math.min(meter.level, full))
+      rule.changed = true
+    end
+  elseif slots ~= '' then
+    join(meter, arg(8), slots, rule.burst)
     rule.changed = true
   end
   rule.meter, rule.room = meter, room(meter, rule.burst)
@@ -129,7 +150,8 @@ for i, rule in ipairs(rules) do
   if rule.changed then
     if meter.generation == 0 then meter.generation = now end
     local raw = struct.pack(FORMAT, meter.level, meter.at, meter.generation, unpack(meter.slots))
-    redis.call('SET', KEYS[i], raw, 'PX', math.ceil(forgotten / 1000) + 1000)
+    -- Instances slide by clocks of their own: what one has not forgotten yet is here, too.
+    redis.call('SET', KEYS[i], raw, 'PX', math.ceil((forgotten + 2 * SLOT) / 1000))
   end
   local n = #answer
   answer[n + 1] = granted

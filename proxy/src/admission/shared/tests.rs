@@ -1,4 +1,7 @@
+use super::call::{arguments, read};
+use super::known::{Answer, Question};
 use super::*;
+use crate::admission::Who;
 use crate::admission::meter::Meter;
 use crate::admission::tests::{asked, limits};
 use penstock_config::bootstrap::Bootstrap;
@@ -59,6 +62,7 @@ async fn redis_counts_as_this_process_does() {
                     .arg(1)
                     .arg(&[limit.per_minute, limit.burst, cost, 0, 1])
                     .arg(&[0, 0, 0])
+                    .arg("")
                     .invoke(&mut *connection.borrow_mut())
                     .unwrap();
                 let expected = [
@@ -130,24 +134,26 @@ fn what_is_admitted_alone_is_owed_once() {
     let share = limit.share(3);
     let mut known: Known = Known::default();
     let question = known.question(0, limit, 1, None);
-    assert_eq!((question.generation, question.owed, question.whole), (0, 0, 0));
+    assert_eq!((question.generation, question.owed, question.whole), (0, 0, None));
     known.answered(0, limit, question, answer(1, 89), None);
     // Redis is gone: one of thirty was used before.
-    let admitted = (0..50).filter(|_| known.share(0, share, 1, false).admitted).count();
+    let admitted =
+        (0..50).filter(|_| known.share(0, share, 1, Unanswered::Untold).admitted).count();
     assert_eq!(admitted, 29);
     let question = known.question(0, limit, 1, None);
-    assert_eq!((question.generation, question.owed, question.whole), (7, 29, 30));
+    assert_eq!((question.generation, question.owed), (7, 29));
+    assert_eq!(question.whole.map(|(_, slots)| slots[0]), Some(30));
     // It is not owed any more only when Redis heard of it.
-    known.given_up(question);
+    known.given_up(question, Unanswered::Untold);
     assert_eq!(known.question(0, limit, 1, None).owed, 29);
     known.answered(0, limit, question, answer(0, 0), None);
     assert_eq!(known.question(0, limit, 1, None).owed, 0);
     // A request that Redis may have counted is not owed.
     let mut known: Known = Known::default();
-    assert!(known.share(0, share, 1, true).admitted);
+    assert!(known.share(0, share, 1, Unanswered::Told).admitted);
     assert_eq!(known.question(0, limit, 1, None).owed, 0);
-    assert!(known.share(0, share, 1, false).admitted);
-    known.share_back(share, 1);
+    assert!(known.share(0, share, 1, Unanswered::Untold).admitted);
+    known.share_back(share, 1, Unanswered::Untold);
     assert_eq!(known.question(0, limit, 1, None).owed, 0);
 }
 
@@ -158,45 +164,61 @@ async fn what_is_owed_is_paid_and_a_redis_without_memory_is_told() {
     let mut connection = connect(&redis);
     let script = redis::Script::new(include_str!("meter.lua"));
     let limit = Limit { per_minute: 60, burst: 90 };
-    let mut room = |question: Question, key: &str| {
+    let limits = limits("");
+    let rule = &limits.rules[0];
+    let mut room_at = |question: Question, key: &str, at: u64| {
         let numbers: Vec<i64> = script
             .key(key)
-            .arg(1_790_000_000_000_000_u64)
+            .arg(1_790_000_000_000_000_u64 / 63_000_000 * 63_000_000 + at)
             .arg(3)
-            .arg(&[limit.per_minute, limit.burst, question.cost, question.extra, 1])
-            .arg(&[question.generation, question.owed.into(), question.whole.into()])
+            .arg(arguments(&Charge { rule, limit, cost: question.cost }, &question))
             .invoke(&mut connection)
             .unwrap();
-        read(&numbers, 1).unwrap().0[0]
+        read(&numbers, 1).unwrap()[0]
+    };
+    let mut ask = |known: &mut Known, key: &str, at: u64| {
+        let question = known.question(at, limit, 1, None);
+        let answer = room_at(question, key, at);
+        known.answered(at, limit, question, answer, None);
+        (answer.granted, answer.room)
+    };
+    let alone = |known: &mut Known, at: u64, times: usize| {
+        let share = |_: &usize| known.share(at, limit.share(3), 1, Unanswered::Untold).admitted;
+        (0..times).filter(share).count()
     };
     let mut known: Known = Known::default();
-    for _ in 0..20 {
-        let question = known.question(0, limit, 1, None);
-        let answer = room(question, "a");
-        known.answered(0, limit, question, answer, None);
+    for used in 1..=20 {
+        assert_eq!(ask(&mut known, "a", 0), (1, 90 - used));
     }
-    assert_eq!(known.question(0, limit, 1, None).whole, 20);
     // Ten more alone, then the same Redis: 31 are used of 90.
-    let alone = (0..50).filter(|_| known.share(0, limit.share(3), 1, false).admitted).count();
-    assert_eq!(alone, 10);
-    let question = known.question(0, limit, 1, None);
-    let answer = room(question, "a");
-    assert_eq!((answer.granted, answer.room), (1, 59));
-    known.answered(0, limit, question, answer, None);
+    assert_eq!(alone(&mut known, 0, 50), 10);
+    assert_eq!(ask(&mut known, "a", 0), (1, 59));
     // A Redis that lost everything is told of all 31, once.
-    for expected in [58, 57] {
-        let question = known.question(0, limit, 1, None);
-        let answer = room(question, "b");
-        assert_eq!((answer.granted, answer.room), (1, expected));
-        known.answered(0, limit, question, answer, None);
-    }
+    assert_eq!(ask(&mut known, "b", 0), (1, 58));
+    assert_eq!(ask(&mut known, "b", 0), (1, 57));
     // Another instance of which this meter never heard tells its own, too.
     let mut other: Known = Known::default();
-    for _ in 0..5 {
-        assert!(other.share(0, limit.share(3), 1, false).admitted);
-    }
-    let answer = room(other.question(0, limit, 1, None), "b");
-    assert_eq!((answer.granted, answer.room), (1, 51));
+    assert_eq!(alone(&mut other, 0, 5), 5);
+    assert_eq!(ask(&mut other, "b", 0), (1, 51));
+
+    // What was used long ago is forgotten when it would have been: it is told in its place.
+    let second = 1_000_000;
+    let mut old: Known = Known::default();
+    assert_eq!(alone(&mut old, 0, 50), 30);
+    assert_eq!(ask(&mut old, "c", 50 * second), (1, 59));
+    assert_eq!(ask(&mut old, "c", 64 * second), (1, 88));
+
+    // Of two questions at a time one carries what is owed, and it is back when that one was not asked.
+    let mut busy: Known = Known::default();
+    assert_eq!(alone(&mut busy, 0, 10), 10);
+    let first = busy.question(0, limit, 1, None);
+    let second = busy.question(0, limit, 1, None);
+    assert_eq!((first.owed, second.owed), (10, 0));
+    assert!(first.whole.is_some() && second.whole.is_none());
+    busy.given_up(second, Unanswered::Untold);
+    assert!(busy.settlement(0, true).is_none(), "it is on its way");
+    busy.given_up(first, Unanswered::Untold);
+    assert_eq!(busy.settlement(0, false).map(|(_, question)| question.owed), Some(10));
 }
 
 /// Nobody listens there: every request is decided with this instance's share.
