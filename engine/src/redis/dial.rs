@@ -17,7 +17,7 @@ pub(super) const CONNECT: Duration = Duration::from_secs(2);
 /// A healthy connection answers a ping in well under a millisecond.
 pub(super) const PING: Duration = Duration::from_secs(1);
 /// Longer than any deadline of a caller, so that the caller's ends first.
-const RESPONSE: Duration = Duration::from_secs(2);
+const RESPONSE: Duration = Duration::from_secs(3);
 /// Requests a connection takes before callers wait for room: more than a flood has in flight.
 const PIPELINE: usize = 4_096;
 

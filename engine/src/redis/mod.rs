@@ -19,8 +19,8 @@ mod status;
 mod subscription;
 mod trouble;
 
-pub use board::Board;
-pub use lists::{SharedLists, SharedListsError};
+pub use board::{Board, Revision, Rows};
+pub use lists::{ListsRead, SharedLists, SharedListsError};
 pub use script::Script;
 pub use status::{Counters, Status};
 pub use subscription::{Event, Subscription};
@@ -39,6 +39,7 @@ use status::Shared;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// See the module.
 pub struct Link {
@@ -83,6 +84,28 @@ impl Link {
             command.query_async::<Value>(&mut connection).await
         };
         self.within(policy, work).await
+    }
+
+    /// Runs a command that no request waits for, within `deadline` and past the breaker: it is made
+    /// where that is open, and what becomes of it says nothing about calls with the deadline of a request.
+    pub async fn call_patiently<T: FromRedisValue>(
+        &self,
+        deadline: Duration,
+        command: &Cmd,
+    ) -> Result<T, Trouble> {
+        let shared = &self.shared;
+        let connection =
+            shared.connected.load().as_ref().map(|connected| connected.connection.clone());
+        let result = match connection {
+            Some(mut connection) => {
+                let result = self.timed(deadline, command.query_async(&mut connection)).await;
+                result.inspect_err(|trouble| self.note(trouble))
+            }
+            None => Err(self.not_connected()),
+        };
+        let result = result.and_then(|value| redis::from_redis_value(value).map_err(unexpected));
+        shared.counters.count(&result);
+        result
     }
 
     /// Runs several commands in one round trip. On a cluster their keys share a slot.
@@ -196,29 +219,36 @@ impl Link {
         work: impl Future<Output = RedisResult<Value>>,
     ) -> Result<Value, Trouble> {
         let shared = &self.shared;
-        let after = policy.redis.timeout;
-        let timed = async {
-            match tokio::time::timeout(after, work).await {
-                Ok(Err(error)) => {
-                    if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
-                        shared.doubt.demoted();
-                    }
-                    Err(Trouble::from(error))
-                }
-                Ok(Ok(value)) => Ok(value),
-                Err(_) => Err(Trouble::Late { after }),
-            }
-        };
+        let timed = self.timed(policy.redis.timeout, work);
         let clock = &*shared.clock;
         let asked = shared.breaker.call(&policy.breaker, clock, timed, Trouble::is_its_fault).await;
         let result = asked?;
-        if let Err(trouble) = &result
-            && trouble.is_its_fault()
-        {
-            shared.failed(trouble.to_string());
-            shared.doubt.raise();
+        result.inspect_err(|trouble| self.note(trouble))
+    }
+
+    async fn timed(
+        &self,
+        after: Duration,
+        work: impl Future<Output = RedisResult<Value>>,
+    ) -> Result<Value, Trouble> {
+        match tokio::time::timeout(after, work).await {
+            Ok(Err(error)) => {
+                if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
+                    self.shared.doubt.demoted();
+                }
+                Err(Trouble::from(error))
+            }
+            Ok(Ok(value)) => Ok(value),
+            Err(_) => Err(Trouble::Late { after }),
         }
-        result
+    }
+
+    /// Has the keeper look at the connection if the trouble speaks against it.
+    fn note(&self, trouble: &Trouble) {
+        if trouble.is_its_fault() {
+            self.shared.failed(trouble.to_string());
+            self.shared.doubt.raise();
+        }
     }
 
     /// No connection is a failure like any other, and costs nothing to find out.

@@ -17,7 +17,7 @@ pub enum Trouble {
     /// No answer within the deadline. Whether Redis did what was asked is not known.
     #[error("no answer from Redis within {after:?}")]
     Late {
-        /// The deadline (`timeout` of `[redis]` in `resilience.toml`).
+        /// The deadline: of a request's call, `timeout` of `[redis]` in `resilience.toml`.
         after: Duration,
     },
     /// Not asked, because Redis failed before.

@@ -1,23 +1,26 @@
 //! The lists in Redis, followed.
 //!
-//! Read when the process starts, when somebody changed them, and every few seconds in case a message was
-//! missed. While Redis is silent the last entries stay in force, over a restart too: they are kept in the
+//! Looked at when the process starts, when somebody changed them, and every few seconds in case a message was
+//! missed; read when they are not what was read last, and once a minute whatever they seem to be. While Redis is silent the last entries stay in force, over a restart too: they are kept in the
 //! data folder, or a denied client would only have to wait until Redis is away.
 
 use crate::access;
 use crate::app::App;
 use async_trait::async_trait;
 use penstock_config::policy::Entry;
-use penstock_engine::redis::SharedLists;
+use penstock_engine::redis::{Revision, SharedLists, Trouble};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks without a message.
 const LOOK: Duration = Duration::from_secs(5);
+/// After so long the lists are read although nothing seems to have changed: a Redis that lost data may count
+/// to the same revision again.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 /// Name of the file in the data folder.
 const FILE: &str = "lists-shared.json";
 
@@ -25,6 +28,8 @@ const FILE: &str = "lists-shared.json";
 #[derive(Debug, Default)]
 pub struct SharedEntries {
     entries: Mutex<Arc<[Entry]>>,
+    /// When Redis last said that they are so.
+    confirmed: Mutex<Option<Instant>>,
     file: PathBuf,
 }
 
@@ -47,12 +52,26 @@ impl SharedEntries {
                 Vec::new()
             }
         };
-        Self { entries: Mutex::new(entries.into()), file }
+        Self { entries: Mutex::new(entries.into()), file, ..Self::default() }
     }
 
     /// They.
     pub fn get(&self) -> Arc<[Entry]> {
         self.lock().clone()
+    }
+
+    /// How long ago Redis last said, or was asked when it did, that they are so; since `started` where it never has.
+    pub fn age(&self, started: Instant, now: Instant) -> Duration {
+        now.saturating_duration_since(self.confirmed().unwrap_or(started))
+    }
+
+    /// Redis was asked at `when`, and they were so.
+    fn confirm(&self, when: Instant) {
+        *self.confirmed() = Some(when);
+    }
+
+    fn confirmed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over what Redis has now; `false`: nothing changed.
@@ -91,15 +110,32 @@ impl ListsFollower {
         Self { app, lists }
     }
 
-    async fn look(&self) {
-        let policy = self.app.policies.current();
-        // What is wrong with Redis is told by the link.
-        let Ok(entries) = self.lists.entries(&policy.resilience).await else { return };
-        let count = entries.len();
-        if self.app.shared_entries.set(entries) {
-            access::refresh(&self.app.lists, &self.app.policies, &self.app.shared_entries);
-            tracing::info!(entries = count, "the lists in Redis changed");
+    /// `known`: which state was read last, and when.
+    async fn look(&self, known: &mut Option<(Revision, Instant)>) {
+        let app = &self.app;
+        let policy = app.policies.current();
+        let now = app.clock.now();
+        let recent = known.filter(|(_, at)| now.saturating_duration_since(*at) < READ_AGAIN);
+        let recent = recent.map(|(revision, _)| revision);
+        let kept = app.shared_entries.get();
+        match self.lists.read_since(&policy.resilience, recent, &kept).await {
+            Ok(Some(read)) => {
+                let count = read.entries.len();
+                if app.shared_entries.set(read.entries) {
+                    access::refresh(&app.lists, &app.policies, &app.shared_entries);
+                    tracing::info!(entries = count, "the lists in Redis changed");
+                }
+                *known = Some((read.revision, now));
+            }
+            Ok(None) => {}
+            // No connection is told of by the link.
+            Err(Trouble::NotConnected { .. }) => return,
+            Err(trouble) => {
+                tracing::warn!(%trouble, "the lists in Redis cannot be read; those read last stay in force");
+                return;
+            }
         }
+        app.shared_entries.confirm(now);
     }
 }
 
@@ -107,8 +143,9 @@ impl ListsFollower {
 impl BackgroundService for ListsFollower {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut changes = self.lists.board().changes();
+        let mut known = None;
         loop {
-            self.look().await;
+            self.look(&mut known).await;
             tokio::select! {
                 _ = shutdown.changed() => return,
                 event = changes.next() => if event.is_none() { return },
@@ -122,6 +159,18 @@ impl BackgroundService for ListsFollower {
 mod tests {
     use super::*;
     use penstock_config::policy::{List, Target};
+
+    #[test]
+    fn their_age_is_that_of_the_last_word_of_redis() {
+        let shared = SharedEntries::default();
+        let started = penstock_config::clock::now();
+        let at = |seconds| started + Duration::from_secs(seconds);
+        let age = |now| shared.age(started, at(now)).as_secs();
+        assert_eq!((age(0), age(7)), (0, 7));
+        shared.confirm(at(5));
+        assert_eq!((age(5), age(65)), (0, 60));
+        assert_eq!(age(4), 0);
+    }
 
     #[test]
     fn what_was_heard_outlives_a_restart() {

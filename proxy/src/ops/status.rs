@@ -50,6 +50,8 @@ pub(super) fn refresh(app: &App) {
     let [allowed, denied] = app.lists.load().in_force(now);
     metrics.whitelist_size.set(allowed as i64);
     metrics.blacklist_size.set(denied as i64);
+    let age = app.shared_entries.age(app.started, app.clock.now());
+    metrics.lists_age.set(app.link.as_ref().map_or(0.0, |_| age.as_secs_f64()));
     let Ok(engine) = app.engine.get() else {
         metrics.engine_ready.set(0);
         return;

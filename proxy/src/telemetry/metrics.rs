@@ -47,6 +47,8 @@ pub struct Metrics {
     pub whitelist_size: IntGauge,
     /// Entries of the deny list in force.
     pub blacklist_size: IntGauge,
+    /// Seconds since Redis last confirmed the lists; 0 without Redis.
+    pub lists_age: Gauge,
     /// Requests the deny list refused, by what it knew them by.
     pub denied: IntCounterVec,
     /// Connections closed for their PROXY header, by why.
@@ -133,6 +135,10 @@ impl Metrics {
                 .gauge("rate_limit_whitelist_size", "Entries of the allow list in force")?,
             blacklist_size: r
                 .gauge("rate_limit_blacklist_size", "Entries of the deny list in force")?,
+            lists_age: r.float_gauge(
+                "penstock_lists_age_seconds",
+                "Seconds since Redis last confirmed the allow and deny lists",
+            )?,
             denied: r.counters(
                 "penstock_denied_total",
                 "Requests refused by the deny list",

@@ -1,6 +1,7 @@
 //! The link to Redis against real servers: what each fault looks like to a caller, within the
 //! deadline, and that the link recovers from it by itself.
 
+mod board;
 mod cluster;
 mod faults;
 mod link;
