@@ -41,6 +41,13 @@ pub struct Revision {
     rows: usize,
 }
 
+impl Revision {
+    /// Nothing was ever written there: the board is new, or Redis lost it.
+    pub fn is_first(self) -> bool {
+        self.changes == 0 && self.rows == 0
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Board {

@@ -60,6 +60,17 @@ impl SharedLists {
         Ok(read.map(|(revision, rows)| ListsRead { revision, entries: sorted(parsed(rows, kept)) }))
     }
 
+    /// Puts entries back that Redis lost.
+    pub async fn restore(&self, policy: &Resilience, entries: &[Entry]) -> Result<(), Trouble> {
+        let rows: Vec<(String, String)> = entries
+            .iter()
+            .map(|entry| {
+                (entry.target.to_string(), serde_json::to_string(entry).unwrap_or_default())
+            })
+            .collect();
+        self.0.change(policy, &[], &rows).await.map(|_| ())
+    }
+
     /// Makes a change; how many entries went. A target is on one list at most.
     pub async fn change(
         &self,

@@ -119,6 +119,14 @@ impl ListsFollower {
         let recent = recent.map(|(revision, _)| revision);
         let kept = app.shared_entries.get();
         match self.lists.read_since(&policy.resilience, recent, &kept).await {
+            Ok(Some(read)) if read.revision.is_first() && !kept.is_empty() => {
+                // Redis came back without its data. Nobody took these entries off.
+                tracing::warn!(entries = kept.len(), "Redis lost the lists; they are put back");
+                if let Err(trouble) = self.lists.restore(&policy.resilience, &kept).await {
+                    tracing::warn!(%trouble, "the lists cannot be put back yet");
+                }
+                return;
+            }
             Ok(Some(read)) => {
                 let count = read.entries.len();
                 if app.shared_entries.set(read.entries) {

@@ -131,4 +131,16 @@ async fn the_lists_of_a_fleet_are_in_redis_and_outlive_it() {
     two.wait_alive().await;
     assert_eq!(ask(&two, "203.0.113.1").await, 403);
     fleet[0].command("POST", "whitelist", Some(&deny)).await.expect(503);
+
+    // It comes back without its data: the instances put the lists back.
+    redis.restart().await;
+    let target = "203.0.113.0/24";
+    until("the lists are there again", Duration::from_secs(40), async || {
+        let shown = two.shop.control(&["lists", "--redis", &url, "show"]).ok().stdout;
+        shown.contains(target).then_some(())
+    })
+    .await;
+    for instance in [&fleet[0], &two] {
+        assert_eq!(ask(instance, "203.0.113.1").await, 403);
+    }
 }
