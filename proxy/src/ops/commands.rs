@@ -178,9 +178,12 @@ async fn pardon(app: &App, body: &[u8]) -> Said {
         Ok(who) => who,
         Err(error) => return bad(format!("client: {error}")),
     };
-    if FlaggedFollower::pardon(app, who).await {
-        tracing::info!(client = %who, "pardoned by an operator");
-        (200, json!({"pardoned": who}))
+    let pardoned = FlaggedFollower::pardon(app, who).await;
+    if pardoned.known {
+        tracing::info!(
+            client = %who, everywhere = pardoned.everywhere, "pardoned by an operator"
+        );
+        (200, json!({"pardoned": who, "everywhere": pardoned.everywhere}))
     } else {
         (404, json!({"error": format!("{who} is not on the list of those found out")}))
     }

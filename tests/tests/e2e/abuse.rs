@@ -158,11 +158,90 @@ async fn a_fleet_knows_together() {
     })
     .await;
     let pardon = serde_json::json!({"client": "203.0.113.1"});
-    other.command("POST", "pardon", Some(&pardon)).await.expect(200);
+    let said = other.command("POST", "pardon", Some(&pardon)).await.expect(200).json();
+    assert_eq!(said, serde_json::json!({"pardoned": "203.0.113.1", "everywhere": true}));
     for instance in [&other, &one] {
         until("it is pardoned", Duration::from_secs(10), async || {
             (ask(instance, "203.0.113.1", "/search?q=lamp").await == 200).then_some(())
         })
         .await;
     }
+}
+
+/// With a Redis, too, a known offender is counted and found out again.
+#[tokio::test]
+async fn a_fleet_finds_second_offences() {
+    let redis = RedisServer::start().await;
+    let penstock = Penstock::over(Shop::demo())
+        .env("PENSTOCK_REDIS_URL", redis.url())
+        .env("PENSTOCK_TRUSTED_PROXIES", "127.0.0.0/8")
+        .policy("limits.toml", ABUSE)
+        .start()
+        .await;
+    for _ in 0..20 {
+        assert_eq!(ask(&penstock, "203.0.113.1", "/search?q=lamp").await, 200);
+    }
+    assert_eq!(ask(&penstock, "203.0.113.1", "/search?q=lamp").await, 429);
+    until("the penalty is over", Duration::from_secs(10), async || {
+        (ask(&penstock, "203.0.113.1", "/search?q=lamp").await == 200).then_some(())
+    })
+    .await;
+    let end = flagged(&penstock).await[0]["penalty_until_micros"].clone();
+    // Slower than the instance looks at the board.
+    for n in 0..19 {
+        assert_eq!(ask(&penstock, "203.0.113.1", "/search?q=lamp").await, 200, "{n}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(flagged(&penstock).await[0]["penalty_until_micros"], end, "it stays where it was");
+    assert_eq!(ask(&penstock, "203.0.113.1", "/search?q=lamp").await, 429);
+    let rows = flagged(&penstock).await;
+    assert_eq!((&rows[0]["offences"], &rows[0]["scope"]["of"]), (&2.into(), &"client".into()));
+}
+
+/// A pardon given while Redis is away is kept over a restart and told when Redis is back.
+#[tokio::test]
+async fn a_pardon_outlives_an_outage() {
+    let mut redis = RedisServer::with_aof().await;
+    let shop = Shop::demo();
+    let url = redis.url();
+    let start = async |name: &str, shop: Shop| {
+        Penstock::over(shop)
+            .env("PENSTOCK_REDIS_URL", &url)
+            .env("PENSTOCK_INSTANCE", name)
+            .env("PENSTOCK_TRUSTED_PROXIES", "127.0.0.0/8")
+            .policy("limits.toml", &ABUSE.replace("2s", "10m"))
+            .start()
+            .await
+    };
+    let other = start("two", shop.copy()).await;
+    let data = shop.data().to_owned();
+    let mut one = start("one", shop).await;
+    for _ in 0..21 {
+        ask(&one, "203.0.113.1", "/search?q=lamp").await;
+    }
+    until("the other one refuses", Duration::from_secs(10), async || {
+        (ask(&other, "203.0.113.1", "/search?q=lamp").await == 429).then_some(())
+    })
+    .await;
+    redis.kill();
+    let pardon = serde_json::json!({"client": "203.0.113.1"});
+    let said = one.command("POST", "pardon", Some(&pardon)).await.expect(200).json();
+    assert_eq!(said, serde_json::json!({"pardoned": "203.0.113.1", "everywhere": false}));
+    until("it is kept", Duration::from_secs(10), async || {
+        let kept = std::fs::read_to_string(data.join("flagged.json")).ok()?;
+        (kept.contains("pardoned_micros") && !kept.contains("penalty_until")).then_some(())
+    })
+    .await;
+    one.kill();
+    let one = one.setup().start().await;
+    // The other one keeps refusing, which makes nothing newer.
+    assert_eq!(ask(&other, "203.0.113.1", "/search?q=lamp").await, 429);
+    redis.restart().await;
+    for instance in [&other, &one] {
+        until("it is pardoned", Duration::from_secs(30), async || {
+            (ask(instance, "203.0.113.1", "/search?q=lamp").await == 200).then_some(())
+        })
+        .await;
+    }
+    assert!(flagged(&one).await.is_empty() && flagged(&other).await.is_empty());
 }

@@ -20,21 +20,27 @@
 //! can know: one lock a request, and a client that fills tables with nonsense makes nobody forgotten
 //! outside its part. Tables are bounded; what is worth least goes first.
 //!
+//! **Fleets.** Instances hand each other rows ([`Flagged`]) and [pardons](Pardon). Both carry wall times
+//! that are reckoned once and handed on as they are; an offence that is not later than a pardon is forgiven.
+//!
 //! Times are nanoseconds since the detector began, given by the caller.
 
 mod evidence;
 mod numbered;
 mod offender;
+mod pardon;
 mod part;
 mod walk;
 mod window;
 
-pub use offender::{Flagged, Pattern, Scope};
+pub use offender::{Flagged, Pattern, Scope, Stamp};
+pub use pardon::Pardon;
 
 use super::Who;
 use numbered::Numbered;
 use offender::{Nanos, Offender};
-use part::{Part, QueryKey, Sign};
+use pardon::Pardons;
+use part::{Newcomer, Part, QueryKey, Sign};
 use penstock_config::policy::Abuse;
 use serde::{Serialize, Serializer};
 use std::cmp::Reverse;
@@ -107,12 +113,18 @@ pub struct Detector {
     hasher: RandomState,
     /// Offenders in all parts: while there is none, nobody is looked up.
     flagged: AtomicUsize,
+    pardons: Pardons,
 }
 
 impl Default for Detector {
     fn default() -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        Self { parts, hasher: RandomState::new(), flagged: AtomicUsize::new(0) }
+        Self {
+            parts,
+            hasher: RandomState::new(),
+            flagged: AtomicUsize::new(0),
+            pardons: Pardons::default(),
+        }
     }
 }
 
@@ -160,28 +172,32 @@ impl Detector {
         for part in 0..PARTS as u64 {
             self.part(part, |part| {
                 part.offenders.retain(|_, offender| !offender.is_forgotten(policy, now));
-                let offenders = part.offenders.iter();
-                rows.extend(offenders.map(|(who, offender)| offender.row(*who, now, unix_micros)));
+                for (who, offender) in &mut part.offenders {
+                    rows.push(offender.row(*who, now, unix_micros));
+                }
             });
         }
         rows.sort_by_key(|row| Reverse((row.last_seen, row.first_seen)));
         rows
     }
 
-    /// Takes clients from another instance's list, or from the one before a restart: how many were
-    /// taken. The rest are to be forgotten already. Taking a list twice is taking it once.
+    /// Takes clients from another instance's list, or from the one before a restart: how many rows were
+    /// news. The others are known, forgiven, or to be forgotten already.
     pub fn import(&self, policy: &Abuse, rows: &[Flagged], now: u64, unix_micros: i64) -> usize {
         let now = Nanos::try_from(now).unwrap_or(Nanos::MAX);
-        let offenders = rows.iter().filter_map(|row| {
+        let mut news = 0;
+        for row in self.pardons.unforgiven(rows) {
             let offender = Offender::from_row(row, policy, now, unix_micros);
-            (!offender.is_forgotten(policy, now)).then_some((row.client, offender))
-        });
-        let taken = offenders.map(|(who, offender)| {
-            let hash = self.hasher.hash_one(who);
+            if offender.is_forgotten(policy, now) {
+                continue;
+            }
+            let hash = self.hasher.hash_one(row.client);
+            let client = client_half(hash);
+            let new = Newcomer { who: row.client, client, offender, now, unix_micros };
             let most = share(policy.max_flagged);
-            self.part(hash, |part| part.take(who, client_half(hash), offender, most));
-        });
-        taken.count()
+            news += usize::from(self.part(hash, |part| part.take(policy, new, most)));
+        }
+        news
     }
 
     /// How much is remembered.

@@ -10,7 +10,10 @@ use std::time::Duration;
 /// Nanoseconds since the detector began; what came from before it is negative.
 pub(super) type Nanos = i64;
 
+/// In nanoseconds.
 const SECOND: i128 = 1_000_000_000;
+/// In nanoseconds.
+const MICRO: i128 = 1_000;
 
 /// What abuse looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,10 +97,59 @@ pub struct Flagged {
     pub first_seen: i64,
     /// Last offence or refusal, seconds since 1970.
     pub last_seen: i64,
-    /// Seconds since 1970; in the past: it passes again.
+    /// Seconds since 1970, rounded up; in the past: it passes again.
     pub penalty_until: i64,
+    /// Last offence, microseconds since 1970.
+    pub last_offence_micros: i64,
+    /// The exact end of the penalty, microseconds since 1970.
+    pub penalty_until_micros: i64,
     /// Penalties were not enforced when it last asked.
     pub shadow: bool,
+}
+
+impl Flagged {
+    /// What it is compared by.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            offences: self.offences.max(1),
+            last_offence: self.last_offence_micros,
+            until: self.penalty_until_micros,
+        }
+    }
+}
+
+/// What tells a row from an older one of the same client. Merging rows only makes each of it greater, so
+/// instances that hand rows around come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// So often.
+    pub offences: u32,
+    /// Last offence, microseconds since 1970.
+    pub last_offence: i64,
+    /// End of the penalty, microseconds since 1970.
+    pub until: i64,
+}
+
+impl Stamp {
+    /// Nothing in `other` is news to whoever knows this.
+    pub fn covers(self, other: Self) -> bool {
+        self.offences >= other.offences
+            && self.last_offence >= other.last_offence
+            && self.until >= other.until
+    }
+
+    /// An offence happened that `known` does not count.
+    pub(super) fn tells_of_an_offence(self, known: Self) -> bool {
+        self.offences > known.offences || self.last_offence > known.last_offence
+    }
+}
+
+/// What others are told: wall times, microseconds since 1970. Reckoned once for an offence and handed on
+/// as it is, because the distance between two clocks is never read the same twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub last_offence: i64,
+    pub until: i64,
 }
 
 #[derive(Debug)]
@@ -108,8 +160,12 @@ pub(super) struct Offender {
     pub offences: u32,
     pub refused: u64,
     pub first_seen: Nanos,
+    pub last_offence: Nanos,
     pub last_seen: Nanos,
+    /// End of the penalty here: what was told, but no later than this policy allows.
     pub until: Nanos,
+    /// `None`: nobody was told of its last offence yet.
+    pub told: Option<Told>,
     pub shadow: bool,
 }
 
@@ -130,10 +186,27 @@ impl Offender {
         now >= self.until.saturating_add(nanos(policy.penalty.forget_after))
     }
 
+    /// What others are told of it, from the first time on; `unix_micros` is the wall time at `now`.
+    pub fn told(&mut self, now: Nanos, unix_micros: i64) -> Told {
+        let unix = |at: Nanos| fit((unix_nanos(at, now, unix_micros)).div_euclid(MICRO));
+        *self.told.get_or_insert_with(|| Told {
+            last_offence: unix(self.last_offence),
+            until: unix(self.until),
+        })
+    }
+
+    /// What its row is compared by.
+    pub fn stamp(&mut self, now: Nanos, unix_micros: i64) -> Stamp {
+        let Told { last_offence, until } = self.told(now, unix_micros);
+        Stamp { offences: self.offences, last_offence, until }
+    }
+
     /// As a row of the list; `unix_micros` is the wall time at `now`.
-    pub fn row(&self, client: Who, now: Nanos, unix_micros: i64) -> Flagged {
-        let unix = |at: Nanos| i128::from(unix_micros) * 1_000 + i128::from(at) - i128::from(now);
-        let whole = |nanos: i128| i64::try_from(nanos.div_euclid(SECOND)).unwrap_or_default();
+    pub fn row(&mut self, client: Who, now: Nanos, unix_micros: i64) -> Flagged {
+        let told = self.told(now, unix_micros);
+        // A millisecond more: what came in whole seconds stays in its second, however clocks tremble.
+        let whole =
+            |at: Nanos| fit((unix_nanos(at, now, unix_micros) + 1_000 * MICRO).div_euclid(SECOND));
         Flagged {
             client,
             pattern: self.pattern,
@@ -141,46 +214,79 @@ impl Offender {
             scope: self.scope,
             offences: self.offences,
             refused: self.refused,
-            first_seen: whole(unix(self.first_seen)),
-            last_seen: whole(unix(self.last_seen)),
-            // Rounded up: a penalty that is handed on is not cut short.
-            penalty_until: whole(unix(self.until) + SECOND - 1),
+            first_seen: whole(self.first_seen),
+            last_seen: whole(self.last_seen),
+            penalty_until: told.until.saturating_add(999_999).div_euclid(1_000_000),
+            last_offence_micros: told.last_offence,
+            penalty_until_micros: told.until,
             shadow: self.shadow,
         }
     }
 
-    /// From a row. No penalty of it is longer than the policy allows, whoever wrote it.
+    /// From a row. Its penalty ends here no later than this policy allows for its last offence, whoever
+    /// wrote it; it is handed on as it came.
     pub fn from_row(row: &Flagged, policy: &Abuse, now: Nanos, unix_micros: i64) -> Self {
         let at = |unix: i64| {
-            let nanos = i128::from(unix) * SECOND - i128::from(unix_micros) * 1_000;
-            let clamped = (nanos + i128::from(now)).clamp(i64::MIN.into(), i64::MAX.into());
-            Nanos::try_from(clamped).unwrap_or(now)
+            let nanos = (i128::from(unix) - i128::from(unix_micros)) * MICRO;
+            fit(nanos + i128::from(now))
         };
+        let seconds = |unix: i64| at(unix.saturating_mul(1_000_000)).min(now);
+        let last_offence = at(row.last_offence_micros).min(now);
+        let latest = last_offence.saturating_add(nanos(policy.penalty.longest));
+        let Stamp { offences, last_offence: told, until } = row.stamp();
         Self {
             pattern: row.pattern,
             scope: row.scope,
             evidence: imported(&row.evidence),
-            offences: row.offences.max(1),
+            offences,
             refused: row.refused,
-            first_seen: at(row.first_seen).min(now),
-            last_seen: at(row.last_seen).min(now),
-            until: at(row.penalty_until).min(now.saturating_add(nanos(policy.penalty.longest))),
+            first_seen: seconds(row.first_seen),
+            last_offence,
+            last_seen: seconds(row.last_seen),
+            until: at(until).min(latest),
+            told: Some(Told { last_offence: told, until }),
             shadow: row.shadow,
         }
     }
 
-    /// Takes over what another instance knows of the same client. Taking it twice changes nothing.
-    pub fn merge(&mut self, other: Self) {
-        let (offences, refused) = (self.offences, self.refused);
+    /// Takes over what another instance knows of the same client: the more offences, the later one and
+    /// the later end. Rows that are equal, or older in everything, change nothing.
+    pub fn merge(&mut self, mut other: Self, now: Nanos, unix_micros: i64) {
+        let (mine, theirs) = (self.stamp(now, unix_micros), other.stamp(now, unix_micros));
+        if mine.covers(theirs) {
+            return;
+        }
+        let told = Told {
+            last_offence: mine.last_offence.max(theirs.last_offence),
+            until: mine.until.max(theirs.until),
+        };
+        let until = if theirs.until > mine.until { other.until } else { self.until };
+        let offences = self.offences.max(other.offences);
+        let refused = self.refused.max(other.refused);
         let first_seen = self.first_seen.min(other.first_seen);
+        let last_offence = self.last_offence.max(other.last_offence);
         let last_seen = self.last_seen.max(other.last_seen);
-        if other.until > self.until {
+        let order = |stamp: Stamp| (stamp.last_offence, stamp.offences, stamp.until);
+        if order(theirs) > order(mine) {
             *self = other;
         }
-        self.offences = self.offences.max(offences);
-        self.refused = self.refused.max(refused);
-        (self.first_seen, self.last_seen) = (first_seen, last_seen);
+        // Whoever knows of more offences than the last one's finder refuses everything for it.
+        let scope = if offences > 1 { Scope::Client } else { self.scope };
+        (self.offences, self.refused, self.scope) = (offences, refused, scope);
+        (self.first_seen, self.last_offence, self.last_seen) =
+            (first_seen, last_offence, last_seen);
+        (self.until, self.told) = (until, Some(told));
     }
+}
+
+/// Wall time, nanoseconds since 1970.
+fn unix_nanos(at: Nanos, now: Nanos, unix_micros: i64) -> i128 {
+    i128::from(unix_micros) * MICRO + i128::from(at) - i128::from(now)
+}
+
+/// The nearest there is.
+fn fit(number: i128) -> i64 {
+    number.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 pub(super) fn nanos(duration: Duration) -> Nanos {
@@ -188,35 +294,4 @@ pub(super) fn nanos(duration: Duration) -> Nanos {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use penstock_config::policy::Policy;
-
-    #[test]
-    fn penalties_grow_to_the_longest() {
-        let mut penalties = Policy::default().limits.abuse.penalty;
-        let check = |penalties: &Penalties, expected: &[u64]| {
-            let seconds: Vec<_> =
-                (1..).map(|n| penalty_of(n, penalties).as_secs()).take(expected.len()).collect();
-            assert_eq!(seconds, expected);
-        };
-        check(&penalties, &[60, 240, 960, 3_600, 3_600]);
-        penalties.factor = 1;
-        check(&penalties, &[60, 60, 60]);
-        penalties.factor = 100;
-        assert_eq!(penalty_of(u32::MAX, &penalties), penalties.longest);
-    }
-
-    #[test]
-    fn scopes_cover_what_was_abused() {
-        let check = |scope: Scope, asked: Asked<'_>, expected: bool| {
-            assert_eq!(scope.covers(asked), expected, "{scope:?} {asked:?}");
-        };
-        for asked in [Asked::Query("lamp"), Asked::Product("7"), Asked::Other] {
-            check(Scope::Client, asked, true);
-            check(Scope::Products, asked, matches!(asked, Asked::Product(_)));
-            check(Scope::of_query("lamp"), asked, asked == Asked::Query("lamp"));
-            check(Scope::of_query("lamps"), asked, false);
-        }
-    }
-}
+mod tests;

@@ -40,6 +40,31 @@ pub(super) struct Proof {
     evidence: Box<str>,
 }
 
+/// An offender from elsewhere.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub who: Who,
+    /// Half of the client's hash.
+    pub client: u32,
+    pub offender: Offender,
+    pub now: Nanos,
+    /// Wall time at `now`.
+    pub unix_micros: i64,
+}
+
+/// Whom a pardon is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Forgiven {
+    pub who: Who,
+    /// Half of the client's hash.
+    pub client: u32,
+    /// Microseconds since 1970.
+    pub until: i64,
+    pub now: Nanos,
+    /// Wall time at `now`.
+    pub unix_micros: i64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Part {
     queries: IndexMap<QueryKey, Window>,
@@ -144,8 +169,10 @@ impl Part {
             offences,
             refused: refused.saturating_add(1),
             first_seen,
+            last_offence: now,
             last_seen: now,
             until: now.saturating_add(nanos(lasts)),
+            told: None,
             shadow: policy.shadow,
         };
         self.offenders.insert(who, offender);
@@ -153,14 +180,42 @@ impl Part {
         Penalty { pattern, scope, retry_after: lasts, offences, shadow, found }
     }
 
-    /// Takes an offender from elsewhere.
-    pub fn take(&mut self, who: Who, client: u32, offender: Offender, most: usize) {
-        self.forget_counts(who, client);
+    /// Takes an offender from elsewhere; `false`: nothing of it is news. What is counted here is only
+    /// forgotten for an offence that was not known and whose penalty runs, or nobody who is known would
+    /// ever be found out again.
+    pub fn take(&mut self, policy: &Abuse, mut new: Newcomer, most: usize) -> bool {
+        let Newcomer { who, client, now, unix_micros, .. } = new;
+        if self.offenders.get(&who).is_some_and(|known| known.is_forgotten(policy, now)) {
+            self.offenders.swap_remove(&who);
+        }
+        let theirs = new.offender.stamp(now, unix_micros);
+        let mine = self.offenders.get_mut(&who).map(|known| known.stamp(now, unix_micros));
+        if mine.is_some_and(|mine| mine.covers(theirs)) {
+            return false;
+        }
+        if mine.is_none_or(|mine| theirs.tells_of_an_offence(mine)) && new.offender.until > now {
+            self.forget_counts(who, client);
+        }
         make_room(&mut self.offenders, &who, most, |offender| offender.until.max(0) as u64);
         match self.offenders.entry(who) {
-            Entry::Occupied(mut known) => known.get_mut().merge(offender),
-            Entry::Vacant(new) => drop(new.insert(offender)),
+            Entry::Occupied(mut known) => known.get_mut().merge(new.offender, now, unix_micros),
+            Entry::Vacant(place) => drop(place.insert(new.offender)),
         }
+        true
+    }
+
+    /// Forgets an offender whose last offence was at `until` (microseconds since 1970) or before, and what
+    /// was counted of it; `false`: there is none.
+    pub fn forgive(&mut self, new: &Forgiven) -> bool {
+        let Forgiven { who, client, until, now, unix_micros } = *new;
+        let offender = self.offenders.get_mut(&who);
+        let forgiven =
+            offender.is_some_and(|known| known.told(now, unix_micros).last_offence <= until);
+        if forgiven {
+            self.offenders.swap_remove(&who);
+            self.forget_counts(who, client);
+        }
+        forgiven
     }
 
     /// Forgets what was counted of a client, whose hash `client` is half of.
