@@ -346,6 +346,12 @@ fn limits_that_cannot_be_kept_are_refused() {
     refused("[rules.x]\npath = \"login\"\n", "write \"/login\"");
     refused("[rules.x]\nmethods = [\"post\"]\n", "write \"POST\"");
     refused("[rules.x]\nscope = \"adress\"\n", "did you mean \"address\"");
+    for name in ["a\\nb", "a b", "é", "a.b", "", &"x".repeat(65)] {
+        let text = format!("[rules.\"{name}\"]\n");
+        refused(&text, "the name of a rule has 1 to 64 letters, digits, _ and -");
+    }
+    let (longest, _) = read("limits.toml", &format!("[rules.A_9-{}]\n", "x".repeat(60)));
+    assert!(longest.is_ok(), "{longest:?}");
     let (policy, _) = read("limits.toml", "enabled = false\n");
     assert!(policy.unwrap().limits.rules.is_empty());
 }
