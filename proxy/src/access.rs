@@ -7,11 +7,10 @@ use crate::fleet::SharedEntries;
 use crate::identity::keys::Credential;
 use crate::respond::{Kind, Problem};
 use crate::route::Endpoint;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use http::HeaderMap;
 use penstock_config::policy::{List, Policy};
-use penstock_config::watch::Watcher;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is known of a request's sender before limits are asked.
 #[derive(Debug)]
@@ -69,19 +68,62 @@ pub fn judge(
     }
 }
 
-/// The lists of a policy and of Redis together.
-pub fn lists_of(policy: &Policy, shared: &SharedEntries) -> Lists {
-    Lists::compile(policy.access.entries.iter().chain(shared.get().iter()))
+/// The lists in force: those of the policy and of Redis together.
+#[derive(Debug, Default)]
+pub struct ListsInForce {
+    lists: ArcSwap<Lists>,
+    turn: Mutex<()>,
 }
 
-/// Puts the lists in force. Policies and entries that come meanwhile bring theirs, so what is stored last
-/// must be of those that are in force then.
-pub fn refresh(lists: &ArcSwap<Lists>, policies: &Watcher, shared: &SharedEntries) {
-    loop {
-        let (policy, entries) = (policies.current(), shared.get());
-        lists.store(Arc::new(lists_of(&policy, shared)));
-        if Arc::ptr_eq(&policy, &policies.current()) && Arc::ptr_eq(&entries, &shared.get()) {
-            return;
+impl ListsInForce {
+    /// They, as they are now.
+    pub fn load(&self) -> Guard<Arc<Lists>> {
+        self.lists.load()
+    }
+
+    /// Puts in force what `policy` and `shared` say. Called after either was replaced; `policy` gives the one in
+    /// force. One at a time looks and stores: of two that do so at once, the one that saw less could be the
+    /// last to store.
+    pub fn refresh(&self, policy: impl FnOnce() -> Arc<Policy>, shared: &SharedEntries) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (policy, shared) = (policy(), shared.get());
+        let entries = policy.access.entries.iter().chain(shared.iter());
+        self.lists.store(Arc::new(Lists::compile(entries)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_config::policy::{Entry, Target};
+
+    #[test]
+    fn of_two_changes_at_once_none_is_lost() {
+        let lists = ListsInForce::default();
+        let shared = SharedEntries::default();
+        let current = ArcSwap::from_pointee(Policy::default());
+        let of_round = |round: u32, network: u8| {
+            let [_, _, high, low] = round.to_be_bytes();
+            let target = Target::parse(&format!("10.{network}.{high}.{low}")).unwrap();
+            Entry { list: List::Deny, target, reason: String::new(), expires: None }
+        };
+        for round in 0..2_000 {
+            let mut policy = Policy::default();
+            policy.access.entries = vec![of_round(round, 1)];
+            let policy = Arc::new(policy);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    current.store(policy.clone());
+                    lists.refresh(|| policy.clone(), &shared);
+                });
+                shared.set(vec![of_round(round, 2)]);
+                lists.refresh(|| current.load_full(), &shared);
+            });
+            for network in [1, 2] {
+                let Target::Address(address) = of_round(round, network).target else { continue };
+                let found = lists.load().look(address.addr(), None, 0);
+                assert!(found.is_some(), "round {round}: the entry of source {network} is lost");
+            }
         }
     }
 }

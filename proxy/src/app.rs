@@ -1,7 +1,7 @@
 //! What all requests share: the engine, the policy in force, the settings, the counters.
 
+use crate::access::ListsInForce;
 use crate::admission::Admission;
-use crate::admission::lists::Lists;
 use crate::decision::Ring;
 use crate::drain::Drain;
 use crate::engine::EngineSlot;
@@ -10,7 +10,6 @@ use crate::identity::keys::Keys;
 use crate::server::Addresses;
 use crate::telemetry::{AccessLog, Metrics, Spans};
 use crate::upstream::Pool;
-use arc_swap::ArcSwap;
 use penstock_config::bootstrap::Bootstrap;
 use penstock_config::clock::SharedClock;
 use penstock_config::watch::Watcher;
@@ -42,7 +41,7 @@ pub struct App {
     /// API keys.
     pub keys: Arc<Keys>,
     /// Who always passes and who never does.
-    pub lists: Arc<ArcSwap<Lists>>,
+    pub lists: Arc<ListsInForce>,
     /// Entries of the lists that are in Redis.
     pub shared_entries: Arc<SharedEntries>,
     /// Who may pass how often.

@@ -1,8 +1,7 @@
 //! Starting: from the command line to a server that answers.
 
-use crate::access;
+use crate::access::ListsInForce;
 use crate::admission::Admission;
-use crate::admission::lists::Lists;
 use crate::app::App;
 use crate::decision::Ring;
 use crate::drain::Drain;
@@ -13,7 +12,6 @@ use crate::server;
 use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
 use crate::upstream::Pool;
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use penstock_config::bootstrap::{Bootstrap, misspelt};
 use penstock_config::check::Report;
 use penstock_config::clock::{self, SharedClock};
@@ -148,10 +146,10 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     let engine: Arc<EngineSlot> = Arc::default();
     let link = settings.redis.clone().map(|redis| Link::new(redis, clock.clone())).transpose();
     let link = link.context("cannot start the thread that talks to Redis")?.map(Arc::new);
-    let lists: Arc<ArcSwap<Lists>> = Arc::default();
+    let lists: Arc<ListsInForce> = Arc::default();
     let shared_entries = Arc::new(SharedEntries::kept_in(&settings.data_dir, link.is_some()));
     let policies = watch(&settings, &engine, &lists, &shared_entries, clock.clone())?;
-    access::refresh(&lists, &policies, &shared_entries);
+    lists.refresh(|| policies.current(), &shared_entries);
     let keys = Arc::new(Keys::open(&settings.policy_dir, &settings.data_dir, clock.clone()));
     keys.follow()?;
     Ok(App {
@@ -181,7 +179,7 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
 fn watch(
     settings: &Bootstrap,
     engine: &Arc<EngineSlot>,
-    lists: &Arc<ArcSwap<Lists>>,
+    lists: &Arc<ListsInForce>,
     shared_entries: &Arc<SharedEntries>,
     clock: SharedClock,
 ) -> anyhow::Result<Watcher> {
@@ -196,7 +194,7 @@ fn watch(
         // Outside the policy folder, which may be read-only (a ConfigMap) or deleted.
         keep_in: Some(settings.data_dir.join("policy-accepted")),
         on_accepted: Some(Arc::new(move |policy| {
-            lists.store(Arc::new(access::lists_of(policy, &shared_entries)));
+            lists.refresh(|| policy.clone(), &shared_entries);
             if let Ok(engine) = engine.get() {
                 engine.policy_changed(policy.clone());
             }

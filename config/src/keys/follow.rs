@@ -2,7 +2,8 @@
 //!
 //! A file that only grew is read from where reading stopped; whether what was read is still there is
 //! told by its last bytes. Any other change reads the whole file again, once it has been the same for
-//! two looks: somebody may be writing it.
+//! two looks: somebody may be writing it. Who writes it in place may pause for longer than that, before the
+//! line that revokes a key; so what was revoked stays so unless another file takes its place, which is whole.
 
 use super::FILE;
 use super::table::Table;
@@ -77,7 +78,7 @@ impl Follower {
     /// Reads all there is, without waiting for it to settle. No file: no keys.
     pub fn load(&mut self) -> Result<Table, FollowError> {
         match File::open(&self.path) {
-            Ok(file) => Ok(self.read_all(file)?),
+            Ok(file) => Ok(self.read_all(file, Table::default())?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::default()),
             Err(error) => Err(error.into()),
         }
@@ -105,7 +106,9 @@ impl Follower {
             self.unsettled = Some(seen);
             return Ok(None);
         }
-        Ok(Some(self.read_all(file)?))
+        let in_place = self.last.is_some_and(|last| last.file == seen.file);
+        let empty = if in_place { Table::after(table) } else { Table::default() };
+        Ok(Some(self.read_all(file, empty)?))
     }
 
     fn grew(&self, seen: Stamp, file: &mut File) -> io::Result<bool> {
@@ -128,9 +131,8 @@ impl Follower {
         Ok((self.so_far.lines > before).then_some(next))
     }
 
-    fn read_all(&mut self, file: File) -> io::Result<Table> {
+    fn read_all(&mut self, file: File, mut table: Table) -> io::Result<Table> {
         let seen = Stamp::of(&file.metadata()?);
-        let mut table = Table::default();
         let before = std::mem::take(&mut self.so_far);
         if let Err(error) = self.go_on(file, &mut table) {
             self.so_far = before;

@@ -190,6 +190,8 @@ pub struct Table {
     len: usize,
     /// Ids that were revoked and are no key: a line that creates them later opens nothing.
     dead: Arc<HashSet<KeyId>>,
+    /// What an earlier state of the same file had revoked, whatever this one says.
+    inherited: Arc<HashMap<KeyId, Revoked>>,
     bad_lines: usize,
     problems: Arc<Vec<Problem>>,
 }
@@ -200,6 +202,7 @@ impl Default for Table {
             shards: vec![Arc::default(); SHARDS],
             len: 0,
             dead: Arc::default(),
+            inherited: Arc::default(),
             bad_lines: 0,
             problems: Arc::default(),
         }
@@ -272,6 +275,19 @@ impl Table {
         }
     }
 
+    /// An empty table of a file that is written anew in place: the line that revoked a key may come last, or
+    /// minutes later, so what was revoked in `before` stays so. Not what a damaged line took out of force: to
+    /// repair the line is to undo that.
+    pub(super) fn after(before: &Self) -> Self {
+        let mut inherited = Arc::clone(&before.inherited);
+        let revoked = before.iter().filter_map(|key| {
+            let revoked = key.revoked().filter(|revoked| revoked.when.is_some())?;
+            Some((key.id, revoked.clone()))
+        });
+        Arc::make_mut(&mut inherited).extend(revoked);
+        Self { inherited, ..Self::default() }
+    }
+
     /// Takes in one line of the file, `number` from 1.
     pub(super) fn apply(&mut self, number: u64, line: &[u8]) {
         match Line::parse(line) {
@@ -297,7 +313,12 @@ impl Table {
             let what = format!("key {id} is created after it was revoked");
             return self.problem(number, what, "it stays revoked; make another key");
         }
-        Arc::make_mut(&mut self.shards[shard_of(id)]).insert(id, Arc::new(Key::of(creation)));
+        let key = Key::of(creation);
+        let key = match self.inherited.get(&id) {
+            Some(revoked) => key.revoke(revoked.clone()),
+            None => key,
+        };
+        Arc::make_mut(&mut self.shards[shard_of(id)]).insert(id, Arc::new(key));
         self.len += 1;
     }
 

@@ -264,6 +264,47 @@ fn a_file_that_was_replaced_is_read_again_when_it_settles() {
 }
 
 #[test]
+fn what_was_revoked_stays_so_while_the_file_is_written_in_place() {
+    let dir = folder();
+    let dir = dir.path();
+    let path = dir.join(FILE);
+    let (one, two) = (make(dir, "one"), make(dir, "two"));
+    revoke(dir, one.id, "left", NOW).expect("revoked");
+    append(dir, format!("{{damaged {}}}\n", two.id).as_bytes());
+    let text = fs::read_to_string(&path).expect("read");
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    assert_eq!(lines.len(), 4);
+    let mut follower = Follower::new(dir);
+    let mut table = follower.load().expect("read");
+    assert_eq!(judge(&table, &two.secret), Err(Refusal::Revoked), "by the damaged line");
+
+    let mut write = |what: &str, text: &str, aside: bool, expected: [Result<&str, Refusal>; 2]| {
+        let to = if aside { dir.join("aside") } else { path.clone() };
+        fs::write(&to, text).expect("written");
+        if aside {
+            fs::rename(to, &path).expect("renamed");
+        }
+        // A file that grew is seen at the first look, another at the second.
+        for _ in 0..2 {
+            table = follower.look(&table).expect("seen").unwrap_or_else(|| table.clone());
+        }
+        for (made, expected) in [&one, &two].into_iter().zip(expected) {
+            let found = judge(&table, &made.secret);
+            assert_eq!(found, expected.map(str::to_owned), "{what}: {}", made.id);
+        }
+        assert_eq!(table.bad_lines(), 0, "{what}");
+    };
+    let (closed, open) = (Err(Refusal::Revoked), Ok("two"));
+    let unknown = Err(Refusal::Unknown);
+    write("it pauses before the revocation", &lines[..2].concat(), false, [closed, open]);
+    write("it pauses earlier still", lines[1], false, [unknown, open]);
+    write("empty", "", false, [unknown, unknown]);
+    write("once more, and grown since", lines[0], false, [closed, unknown]);
+    write("complete, the damaged line repaired", &lines[..3].concat(), false, [closed, open]);
+    write("replaced by another file", &lines[..2].concat(), true, [Ok("one"), open]);
+}
+
+#[test]
 fn a_file_that_is_gone_or_closed_changes_nothing() {
     let dir = folder();
     let dir = dir.path();

@@ -106,7 +106,7 @@ pub struct Rule {
     pub class: Class,
     /// Of these, only those to such a path; `None`: all.
     pub path: Option<PathPattern>,
-    /// Of these, only those with such a method; none named: all.
+    /// Of these, only those with such a method, `GET` for `HEAD` too; none named: all.
     pub methods: Vec<String>,
     /// How many.
     pub limit: Limit,
@@ -188,6 +188,15 @@ impl Rule {
     pub fn is_built_in(&self) -> bool {
         !self.name.starts_with("rules.")
     }
+
+    /// Applications take `post` for `POST`, and do for `HEAD` all they do for `GET`.
+    fn is_about_method(&self, method: &str) -> bool {
+        let meant = |known: &String| {
+            known.eq_ignore_ascii_case(method)
+                || (known == "GET" && method.eq_ignore_ascii_case("HEAD"))
+        };
+        self.methods.is_empty() || self.methods.iter().any(meant)
+    }
 }
 
 impl Limits {
@@ -203,7 +212,7 @@ impl Limits {
             rule.scope == scope
                 && rule.class == class
                 && rule.path.as_ref().is_none_or(|pattern| pattern.matches(path))
-                && (rule.methods.is_empty() || rule.methods.iter().any(|known| known == method))
+                && rule.is_about_method(method)
         })
     }
 

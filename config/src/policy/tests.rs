@@ -348,6 +348,12 @@ fn limits_that_cannot_be_kept_are_refused() {
     refused("[rules.x]\npath = \"login\"\n", "write \"/login\"");
     refused("[rules.x]\nmethods = [\"post\"]\n", "write \"POST\"");
     refused("[rules.x]\nscope = \"adress\"\n", "did you mean \"address\"");
+    for name in ["a\\nb", "a b", "é", "a.b", "", &"x".repeat(65)] {
+        let text = format!("[rules.\"{name}\"]\n");
+        refused(&text, "the name of a rule has 1 to 64 letters, digits, _ and -");
+    }
+    let (longest, _) = read("limits.toml", &format!("[rules.A_9-{}]\n", "x".repeat(60)));
+    assert!(longest.is_ok(), "{longest:?}");
     let (policy, _) = read("limits.toml", "enabled = false\n");
     assert!(policy.unwrap().limits.rules.is_empty());
 }
@@ -355,14 +361,27 @@ fn limits_that_cannot_be_kept_are_refused() {
 #[test]
 fn rules_of_the_operators_own_come_on_top() {
     let text = "[rules.login]\npath = \"/login\"\nmethods = [\"POST\"]\nper_minute = 10\nburst = 12\n\
+                [rules.page]\npath = \"/page\"\nmethods = [\"GET\"]\n\
+                [rules.headers]\npath = \"/headers\"\nmethods = [\"HEAD\"]\n\
                 [rules.tighter]\nclass = \"search\"\nshadow = true\nweigh = true\n";
     let limits = read("limits.toml", text).0.unwrap().limits;
+    let dotted = limits.path_of(Class::Passthrough, b"/x/../login");
     let names = |class, method, path| -> Vec<&str> {
         let about = limits.about(Scope::Address, class, method, path);
         about.filter(|rule| rule.enabled).map(|rule| &*rule.name).collect()
     };
     assert_eq!(names(Class::Passthrough, "POST", "/login"), ["rules.login"]);
-    assert!(names(Class::Passthrough, "GET", "/login").is_empty());
+    for method in ["post", "Post"] {
+        assert_eq!(names(Class::Passthrough, method, "/login"), ["rules.login"], "{method}");
+    }
+    for method in ["GET", "get", "HEAD", "head"] {
+        assert_eq!(names(Class::Passthrough, method, "/page"), ["rules.page"], "{method}");
+        assert!(names(Class::Passthrough, method, "/login").is_empty(), "{method}");
+    }
+    assert!(names(Class::Passthrough, "POST", "/page").is_empty());
+    assert!(names(Class::Passthrough, "GET", "/headers").is_empty());
+    assert_eq!(names(Class::Passthrough, "head", "/headers"), ["rules.headers"]);
+    assert_eq!(names(Class::Passthrough, "POST", &dotted), ["rules.login"]);
     assert!(names(Class::Passthrough, "POST", "/logout").is_empty());
     assert_eq!(names(Class::Search, "GET", "/search"), ["address.search", "rules.tighter"]);
     let tighter = limits.rules.iter().find(|rule| &*rule.name == "rules.tighter").unwrap();

@@ -4,7 +4,6 @@
 //! missed; read when they are not what was read last, and once a minute whatever they seem to be. While Redis is silent the last entries stay in force, over a restart too: they are kept in the
 //! data folder, or a denied client would only have to wait until Redis is away.
 
-use crate::access;
 use crate::app::App;
 use async_trait::async_trait;
 use penstock_config::policy::Entry;
@@ -75,7 +74,7 @@ impl SharedEntries {
     }
 
     /// Takes over what Redis has now; `false`: nothing changed.
-    fn set(&self, entries: Vec<Entry>) -> bool {
+    pub(crate) fn set(&self, entries: Vec<Entry>) -> bool {
         if **self.lock() == *entries {
             return false;
         }
@@ -130,7 +129,7 @@ impl ListsFollower {
             Ok(Some(read)) => {
                 let count = read.entries.len();
                 if app.shared_entries.set(read.entries) {
-                    access::refresh(&app.lists, &app.policies, &app.shared_entries);
+                    app.lists.refresh(|| app.policies.current(), &app.shared_entries);
                     tracing::info!(entries = count, "the lists in Redis changed");
                 }
                 *known = Some((read.revision, now));

@@ -2,6 +2,9 @@
 
 use crate::read::{Read, printable};
 
+/// What is between two forms of a path; no form has it, since no segment is empty.
+const BETWEEN: &str = "//";
+
 /// `/login` (that path alone) or `/api/*` (that path and everything below it).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
@@ -27,7 +30,10 @@ impl PathPattern {
             let hint = "write a path as a person reads it, or one and /* for everything below it";
             return fail("has a wildcard inside, or is encoded", hint.to_owned());
         }
-        Ok(Self { stem: Self::folded(stem.as_bytes()), below })
+        let mut stem = Self::folded(stem.as_bytes());
+        // Of a pattern with dots, what it means to a person.
+        stem.truncate(stem.find(BETWEEN).unwrap_or(stem.len()));
+        Ok(Self { stem, below })
     }
 
     /// It begins like one of our own endpoints, which never reach the application.
@@ -38,46 +44,70 @@ impl PathPattern {
         OURS.contains(&first)
     }
 
-    /// Whether a path, folded, is meant.
+    /// Whether a path, folded, is meant: in any of its forms.
     pub fn matches(&self, folded: &str) -> bool {
-        match folded.strip_prefix(self.stem.as_str()) {
+        match folded.find(BETWEEN) {
+            // The second form begins with a slash of its own.
+            Some(end) => self.is_form(&folded[..end]) || self.is_form(&folded[end + 1..]),
+            None => self.is_form(folded),
+        }
+    }
+
+    fn is_form(&self, form: &str) -> bool {
+        match form.strip_prefix(self.stem.as_str()) {
             Some("") => true,
             Some(rest) => self.below && rest.starts_with('/'),
             None => false,
         }
     }
 
-    /// A path as it is compared: applications take `/Login`, `/login/`, `//login`, `/x/../login` and
-    /// `/%6Cogin` for one page, so they are one path here. Where an application tells them apart, a
-    /// rule counts more than it had to, never less. (The path that is passed on stays as it is.)
+    /// A path as it is compared: applications take `/Login`, `/login/`, `//login` and `/%6Cogin` for one page,
+    /// so they are one path here. `/x/../login` is `/login` to most, and a page below `/x` to one that does not
+    /// resolve dots, so it has two forms, one behind the other with [`BETWEEN`], and a rule about either counts
+    /// it. Where an application tells such paths apart, a rule counts more than it had to. (An application
+    /// may have other ways to name a page; and the path that is passed on stays as it is.)
     pub fn folded(path: &[u8]) -> String {
-        let mut decoded = Vec::with_capacity(path.len());
-        let mut rest = path.iter().copied();
-        while let Some(byte) = rest.next() {
-            let mut digits = rest.clone();
-            let hex = |byte: Option<u8>| char::from(byte?).to_digit(16);
-            match (byte, hex(digits.next()), hex(digits.next())) {
-                (b'%', Some(high), Some(low)) => {
-                    decoded.push((high * 16 + low) as u8);
-                    rest = digits;
-                }
-                // Some servers take it for a slash.
-                (b'\\', ..) => decoded.push(b'/'),
-                _ => decoded.push(byte),
+        let decoded = String::from_utf8_lossy(&decoded(path)).to_lowercase();
+        // `;jsessionid=…`: parameters of a segment are not part of its name.
+        let named = |segment: &'_ str| segment.split(';').next().map_or(0, str::len);
+        let segments = decoded.split(['/', '\\']).map(|segment| segment[..named(segment)].trim());
+        let as_sent: Vec<&str> = segments.filter(|name| !matches!(*name, "" | ".")).collect();
+        let mut resolved: Vec<&str> = Vec::with_capacity(as_sent.len());
+        for &name in &as_sent {
+            if name == ".." {
+                resolved.pop();
+            } else {
+                resolved.push(name);
             }
         }
-        let decoded = String::from_utf8_lossy(&decoded).to_lowercase();
-        let mut segments: Vec<&str> = Vec::new();
-        for segment in decoded.split(['/', '\\']) {
-            // `;jsessionid=…`: parameters of a segment are not part of its name.
-            match segment.split(';').next().unwrap_or_default().trim() {
-                "" | "." => {}
-                ".." => drop(segments.pop()),
-                name => segments.push(name),
-            }
+        let joined = |segments: &[&str]| -> String {
+            segments.iter().flat_map(|segment| ["/", segment]).collect()
+        };
+        if resolved.len() == as_sent.len() {
+            return joined(&resolved);
         }
-        segments.iter().flat_map(|segment| ["/", segment]).collect()
+        format!("{}/{}", joined(&resolved), joined(&as_sent))
     }
+}
+
+/// A path without `%41` and with one kind of slash.
+fn decoded(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.iter().copied();
+    while let Some(byte) = rest.next() {
+        let mut digits = rest.clone();
+        let hex = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        match (byte, hex(digits.next()), hex(digits.next())) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                rest = digits;
+            }
+            // Some servers take it for a slash.
+            (b'\\', ..) => decoded.push(b'/'),
+            _ => decoded.push(byte),
+        }
+    }
+    decoded
 }
 
 #[cfg(test)]
@@ -86,17 +116,17 @@ mod tests {
 
     #[test]
     fn one_page_has_one_path() {
-        let same =
-            ["/login", "/Login/", "//login", "/a/../login", "/%6Cogin", "/./login", "/login;a=b"];
+        let same = ["/login", "/Login/", "//login", "/%6Cogin", "/./login", "/login;a=b"];
         for path in same {
             assert_eq!(PathPattern::folded(path.as_bytes()), "/login", "{path}");
         }
         for (path, folded) in
-            [("/", ""), ("", ""), ("/..", ""), ("/%", "/%"), ("/%zz", "/%zz"), ("/%2", "/%2")]
+            [("/", ""), ("", ""), ("/..", "//.."), ("/%", "/%"), ("/%zz", "/%zz"), ("/%2", "/%2")]
         {
             assert_eq!(PathPattern::folded(path.as_bytes()), folded, "{path}");
         }
         assert_eq!(PathPattern::folded(b"/a%2Fb%5cc\\d"), "/a/b/c/d");
+        assert_eq!(PathPattern::folded(b"/a/%2E%2e;x/Login/"), "/login//a/../login");
         assert_eq!(PathPattern::folded(b"/\xff"), "/\u{fffd}");
     }
 
@@ -117,6 +147,24 @@ mod tests {
         check("/*", "/anything", true);
         check("/", "/", true);
         check("/", "/x", false);
+        // As sent or with its dots resolved.
+        for (path, login, api) in [
+            ("/x/../login", true, false),
+            ("/login/../x", false, false),
+            ("/x/../api/y", false, true),
+            ("/api/../y", false, true),
+            ("/api/%2e%2e/login", true, true),
+            ("/..;/api", false, true),
+            ("/x/../y", false, false),
+            ("/../../apis", false, false),
+        ] {
+            check("/login", path, login);
+            check("/x/../login", path, login);
+            check("/api/*", path, api);
+            check("/*", path, true);
+        }
+        check("/", "/x/..", true);
+        check("/", "/x/../y", false);
         for wrong in ["login", "/a*", "/a/*/b", "/a?b=c", "/%41"] {
             assert!(PathPattern::parse(wrong).is_err(), "{wrong}");
         }

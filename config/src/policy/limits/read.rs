@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Most requests a minute of everybody together, and in any 60 seconds.
 const MOST_GLOBAL: usize = 100_000_000;
 
+/// Longest name of an operator's own rule, bytes.
+const LONGEST_NAME: usize = 64;
+
 const CLASSES: [(&str, Class); 4] = [
     ("search", Class::Search),
     ("recommend", Class::Recommend),
@@ -45,7 +48,10 @@ pub(in crate::policy) fn read(file: &Section<'_>) -> Limits {
         });
     }
     file.table("rule", |template| drop(read_own(template, "template")));
-    let own = file.tables("rules", "rule", |name, section| read_own(section, name));
+    let own = file.tables("rules", "rule", |name, section| {
+        check_name(section, name);
+        read_own(section, name)
+    });
     limits.rules.extend(own);
     check_names(file, &limits.rules);
     if !enabled {
@@ -72,6 +78,15 @@ fn read_own(section: &Section<'_>, name: &str) -> Rule {
     }
     let rule = read_rule(section, &format!("rules.{name}"), scope, class);
     Rule { path, methods, ..rule }
+}
+
+/// A rule's name is in headers, metrics and keys of Redis.
+fn check_name(section: &Section<'_>, name: &str) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(plain) {
+        let message = "the name of a rule has 1 to 64 letters, digits, _ and -";
+        section.problem("", message, Some("write [rules.login], for example".to_owned()));
+    }
 }
 
 fn method(text: &str) -> Read<String> {
