@@ -186,7 +186,7 @@ impl Detector {
     pub fn import(&self, policy: &Abuse, rows: &[Flagged], now: u64, unix_micros: i64) -> usize {
         let now = Nanos::try_from(now).unwrap_or(Nanos::MAX);
         let mut news = 0;
-        for row in self.pardons.unforgiven(rows) {
+        for row in rows {
             let offender = Offender::from_row(row, policy, now, unix_micros);
             if offender.is_forgotten(policy, now) {
                 continue;
@@ -195,7 +195,10 @@ impl Detector {
             let client = client_half(hash);
             let new = Newcomer { who: row.client, client, offender, now, unix_micros };
             let most = share(policy.max_flagged);
-            news += usize::from(self.part(hash, |part| part.take(policy, new, most)));
+            // Asked in the part, where a pardon given meanwhile either is seen or comes later.
+            let taken =
+                self.part(hash, |part| !self.pardons.forgive(row) && part.take(policy, new, most));
+            news += usize::from(taken);
         }
         news
     }

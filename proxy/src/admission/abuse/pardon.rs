@@ -59,12 +59,9 @@ impl Pardon {
 pub(super) struct Pardons(Mutex<HashMap<Who, Pardon>>);
 
 impl Pardons {
-    /// Rows no pardon is about.
-    pub fn unforgiven<'r>(&self, rows: &'r [Flagged]) -> Vec<&'r Flagged> {
-        let known = self.lock();
-        let forgiven =
-            |row: &Flagged| known.get(&row.client).is_some_and(|pardon| pardon.forgives(row));
-        rows.iter().filter(|row| !forgiven(row)).collect()
+    /// A pardon is about this row.
+    pub fn forgive(&self, row: &Flagged) -> bool {
+        self.lock().get(&row.client).is_some_and(|pardon| pardon.forgives(row))
     }
 
     /// `false`: this one, or a later one, is known.
