@@ -103,6 +103,9 @@ pub(super) fn unavailable(doing: &str, path: &Path, error: &io::Error) -> StoreE
 /// Looks at the header without taking a lock, making a sidecar file or changing a byte. Through
 /// SQLite, not through `File`: closing any other descriptor of the file would drop the locks that
 /// this process's connections hold (POSIX).
+///
+/// Where there is a log, a checkpoint may be under way in another process, or have died: the header can
+/// then promise pages that are still in the log alone. That is no damage, so the size is not checked.
 fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     let text = path.to_str().expect("checked in `prepare`");
     let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
@@ -110,6 +113,12 @@ fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
         format!("file:{escaped}?immutable=1"),
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
     )
+    .and_then(|c| {
+        if fs::metadata(sidecar(path, "-wal")).is_ok_and(|log| log.len() > 0) {
+            c.execute_batch("PRAGMA writable_schema = ON")?;
+        }
+        Ok(c)
+    })
     .and_then(|c| Ok((pragma(&c, "application_id")?, pragma(&c, "user_version")?)));
     match peek {
         Ok((APPLICATION_ID, version)) => refuse_newer(version),

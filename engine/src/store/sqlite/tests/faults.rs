@@ -71,6 +71,31 @@ fn what_is_not_a_store_is_refused_and_not_touched() {
     assert_eq!(open(&torn).counts().unwrap().products, 1);
 }
 
+/// What a kill in the middle of a checkpoint leaves: the log whole, of its pages only the first copied.
+#[test]
+fn a_checkpoint_that_died_is_no_damage() {
+    const PAGE: usize = 4096;
+    let (folder, store) = fresh();
+    let products: Vec<Product> = (0..2000).map(|n| product(&format!("p{n}"), "new")).collect();
+    let open_elsewhere = open(&folder);
+    let database = Connection::open(folder.path().join(FILE_NAME)).unwrap();
+    database.execute_batch("BEGIN; SELECT * FROM meta;").unwrap();
+    import(&store, &products, &[]);
+
+    let copy = tempfile::tempdir().unwrap();
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    let (mut file, log) = (read(FILE_NAME), read("store.sqlite-wal"));
+    let frames = log[32..].chunks_exact(24 + PAGE);
+    let first = frames.filter(|frame| frame[..4] == 1u32.to_be_bytes()).next_back().unwrap();
+    file[..PAGE].copy_from_slice(&first[24..]);
+    let promised = u32::from_be_bytes(file[28..32].try_into().unwrap()) as usize;
+    assert!(promised > file.len() / PAGE, "{promised} pages");
+    fs::write(copy.path().join(FILE_NAME), file).unwrap();
+    fs::write(copy.path().join("store.sqlite-wal"), log).unwrap();
+    assert_eq!(catalogue(&open(&copy)).len(), products.len());
+    drop((store, open_elsewhere, database));
+}
+
 #[test]
 fn a_log_without_its_store_is_not_thrown_away() {
     let folder = tempfile::tempdir().unwrap();
