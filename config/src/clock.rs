@@ -13,6 +13,10 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn now(&self) -> Instant;
     /// Wall-clock time as microseconds since 1970-01-01T00:00:00Z.
     fn unix_micros(&self) -> i64;
+    /// Wall-clock time as whole seconds since 1970, rounded down.
+    fn unix_seconds(&self) -> i64 {
+        self.unix_micros().div_euclid(1_000_000)
+    }
 }
 
 /// A clock that can be handed around.

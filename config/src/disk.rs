@@ -20,7 +20,7 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Replaces `path` with `content`: temporary file beside it, fsync, rename, fsync of the folder.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, content, true)?;
     rename(&temporary, path)?;
     sync_folder(folder_of(path))
@@ -28,7 +28,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// As [`replace`] without the fsyncs: whole for every reader, but a power cut may bring back the
 /// old content. For what is written again soon.
-pub(crate) fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, content, false)?;
     rename(&temporary, path)
 }

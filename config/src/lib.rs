@@ -10,7 +10,7 @@
 pub mod bootstrap;
 pub mod check;
 pub mod clock;
-mod disk;
+pub mod disk;
 pub mod keys;
 pub mod lists;
 pub mod network;

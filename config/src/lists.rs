@@ -5,6 +5,7 @@ use crate::policy::{Entry, FileSet, List, Target};
 use crate::publish::{Edit, PublishError, Published, publish};
 use crate::units::rfc3339_seconds;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
@@ -21,6 +22,26 @@ pub enum Change {
     Remove(Target),
     /// Takes out what has expired at this time, seconds since 1970.
     Prune(i64),
+}
+
+/// In words, for the history.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(Entry { list, target, reason, expires }) => {
+                write!(f, "{} {target}", list.name())?;
+                if let Some(expires) = expires {
+                    write!(f, " until {}", rfc3339_seconds(*expires))?;
+                }
+                if !reason.is_empty() {
+                    write!(f, ": {reason}")?;
+                }
+                Ok(())
+            }
+            Self::Remove(target) => write!(f, "remove {target} from the lists"),
+            Self::Prune(_) => f.write_str("remove expired entries from the lists"),
+        }
+    }
 }
 
 /// Why a list was not changed. Nothing was written then.

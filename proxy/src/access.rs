@@ -52,7 +52,7 @@ pub fn judge(
         }
     }
     let key = client.key.as_ref().map(crate::identity::keys::Keyed::id);
-    let now = app.clock.unix_micros().div_euclid(1_000_000);
+    let now = app.clock.unix_seconds();
     let listed = app.lists.load().look(client.address, key, now);
     let list = listed.as_ref().map(|listed| (listed.list, listed.by));
     ctx.decision.listed = listed;

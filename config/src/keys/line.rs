@@ -2,7 +2,7 @@
 
 use super::id::KeyId;
 use super::secret::Hash;
-use crate::policy::Class;
+use crate::policy::{Class, Limit};
 use crate::units::unix_seconds;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -125,11 +125,11 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 
 /// Whether a limit keeps the bounds of `limits.toml`; the error says what to write.
 pub fn check_limit(per_minute: u32, burst: u32) -> Result<(), String> {
-    if !(1..=60_000).contains(&per_minute) || !(1..=65_535).contains(&burst) {
+    let within = |value: u32, most: usize| (1..=most).contains(&(value as usize));
+    if !within(per_minute, Limit::MOST_PER_MINUTE) || !within(burst, Limit::MOST_BURST) {
         return Err("per minute must be from 1 to 60000 and burst from 1 to 65535".into());
     }
-    // As in limits.toml: the window is counted in steps of a twentieth.
-    let least = per_minute + per_minute.div_ceil(20) + 1;
+    let least = Limit::least_burst(per_minute);
     if burst < least {
         return Err(format!(
             "with {per_minute} a minute the burst must be {least} or more, or the rate is never reached"

@@ -66,7 +66,7 @@ struct New {
 
 /// Runs the command.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
-    let now = clock::unix_micros().div_euclid(1_000_000);
+    let now = clock::system().unix_seconds();
     let makes = matches!(options.command, Command::Create(_));
     let dir = options.place.folder(common, makes)?;
     // Not print: it panics when whoever reads has seen enough.

@@ -83,7 +83,7 @@ fn target(text: &str) -> Result<Target, Usage> {
 /// Runs the command.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     let clock = clock::system();
-    let now = clock.unix_micros().div_euclid(1_000_000);
+    let now = clock.unix_seconds();
     let makes = matches!(options.command, Command::Allow(_) | Command::Deny(_));
     let fleet = options.redis.connect()?;
     let dir = options.place.folder(common, makes && fleet.is_none())?;
@@ -104,7 +104,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
         Command::Remove { target: text, by } => (Change::Remove(target(&text)?), by),
         Command::Prune { by } => (Change::Prune(now), by),
     };
-    let why = described(&wanted);
+    let why = wanted.to_string();
     if let Some(fleet) = fleet {
         let lists = SharedLists::new(fleet.link.clone());
         let gone = fleet.run(async |policy| lists.change(&policy, &wanted).await)?;
@@ -122,20 +122,6 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     }
     super::policy::tell(&mut out, &dir, &published)?;
     Ok(())
-}
-
-/// The change in words, for the history.
-fn described(change: &Change) -> String {
-    match change {
-        Change::Put(Entry { list, target, reason, expires }) => {
-            let until = expires
-                .map_or(String::new(), |expires| format!(" until {}", rfc3339_seconds(expires)));
-            let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-            format!("{} {target}{until}{reason}", list.name())
-        }
-        Change::Remove(target) => format!("remove {target} from the lists"),
-        Change::Prune(_) => "remove expired entries from the lists".into(),
-    }
 }
 
 fn show(out: &mut impl Write, entries: &[Entry], json: bool, now: i64) -> std::io::Result<()> {

@@ -1,6 +1,6 @@
 //! Deciding in this process alone.
 
-use super::meter::{Judgement, Meter};
+use super::meter::{Count, Judgement, Meter};
 use super::table::{Entry, Table};
 use super::verdict::{By, Verdict};
 use super::who::Counted;
@@ -33,6 +33,29 @@ pub struct Local {
     everybody: Everybody,
 }
 
+/// What is done to a meter.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Ask,
+    Look,
+    /// Of a request that this rule would have let pass.
+    GiveBack,
+}
+
+impl Act {
+    fn on<C: Count>(self, meter: &mut Meter<C>, charge: &Charge<'_>, now: u64) -> Judgement {
+        let (limit, cost) = (charge.limit, charge.cost);
+        match self {
+            Self::Ask => meter.ask(now, limit, cost),
+            Self::Look => meter.look(now, limit, cost),
+            Self::GiveBack => {
+                meter.give_back(cost.min(limit.burst));
+                Judgement { admitted: true, ..meter.look(now, limit, cost) }
+            }
+        }
+    }
+}
+
 impl Local {
     /// Judges a request by all rules about it and counts it under each, or under none.
     pub(super) fn judge(&self, asked: &Asked<'_>, now: u64) -> Vec<Verdict> {
@@ -40,7 +63,7 @@ impl Local {
         let shadows = asked.charges().filter(|charge| charge.rule.shadow);
         let mut verdicts = Vec::with_capacity(2);
         for charge in enforced() {
-            let judged = self.ask(asked, &charge, now);
+            let judged = self.meter(asked, &charge, now, Act::Ask);
             verdicts.push(charge.verdict(By::Local, judged));
             if judged.admitted {
                 continue;
@@ -48,17 +71,20 @@ impl Local {
             // A request that does not pass is not counted anywhere.
             let counted = verdicts.len() - 1;
             for (charge, verdict) in enforced().zip(&mut verdicts[..counted]) {
-                *verdict = charge.verdict(By::Local, self.give_back(asked, &charge, now));
+                *verdict =
+                    charge.verdict(By::Local, self.meter(asked, &charge, now, Act::GiveBack));
             }
             // Another rule may let it wait longer.
             let others = enforced().skip(counted + 1);
-            verdicts.extend(
-                others.map(|charge| charge.verdict(By::Local, self.look(asked, &charge, now))),
-            );
+            verdicts.extend(others.map(|charge| {
+                charge.verdict(By::Local, self.meter(asked, &charge, now, Act::Look))
+            }));
             return verdicts;
         }
         verdicts
-            .extend(shadows.map(|charge| charge.verdict(By::Local, self.ask(asked, &charge, now))));
+            .extend(shadows.map(|charge| {
+                charge.verdict(By::Local, self.meter(asked, &charge, now, Act::Ask))
+            }));
         verdicts
     }
 
@@ -70,45 +96,14 @@ impl Local {
         self.clients.len()
     }
 
-    fn ask(&self, asked: &Asked<'_>, charge: &Charge<'_>, now: u64) -> Judgement {
-        let Charge { rule, limit, cost } = *charge;
-        match rule.scope {
-            Scope::Global => self.everybody.with(rule.id, |meter| meter.ask(now, limit, cost)),
+    /// Does `act` to the meter of a rule.
+    fn meter(&self, asked: &Asked<'_>, charge: &Charge<'_>, now: u64, act: Act) -> Judgement {
+        let rule = charge.rule.id;
+        match charge.rule.scope {
+            Scope::Global => self.everybody.with(rule, |meter| act.on(meter, charge, now)),
             Scope::Address | Scope::Key => {
-                let who = Counted { who: asked.who, rule: rule.id };
-                self.clients.with(who, asked.limits.max_clients, |m| m.ask(now, limit, cost))
-            }
-        }
-    }
-
-    fn look(&self, asked: &Asked<'_>, charge: &Charge<'_>, now: u64) -> Judgement {
-        let Charge { rule, limit, cost } = *charge;
-        match rule.scope {
-            Scope::Global => self.everybody.with(rule.id, |meter| meter.look(now, limit, cost)),
-            Scope::Address | Scope::Key => {
-                let who = Counted { who: asked.who, rule: rule.id };
-                self.clients.with(who, asked.limits.max_clients, |m| m.look(now, limit, cost))
-            }
-        }
-    }
-
-    fn give_back(&self, asked: &Asked<'_>, charge: &Charge<'_>, now: u64) -> Judgement {
-        fn again<C: super::meter::Count>(
-            meter: &mut Meter<C>,
-            now: u64,
-            limit: Limit,
-            cost: u32,
-        ) -> Judgement {
-            meter.give_back(cost.min(limit.burst));
-            // It would have passed this rule.
-            Judgement { admitted: true, ..meter.look(now, limit, cost) }
-        }
-        let Charge { rule, limit, cost } = *charge;
-        match rule.scope {
-            Scope::Global => self.everybody.with(rule.id, |meter| again(meter, now, limit, cost)),
-            Scope::Address | Scope::Key => {
-                let who = Counted { who: asked.who, rule: rule.id };
-                self.clients.with(who, asked.limits.max_clients, |m| again(m, now, limit, cost))
+                let who = Counted { who: asked.who, rule };
+                self.clients.with(who, asked.limits.max_clients, |m| act.on(m, charge, now))
             }
         }
     }

@@ -162,10 +162,8 @@ fn read(data_dir: &Path) -> io::Result<Rows> {
 }
 
 fn keep(data_dir: &Path, rows: Rows) -> io::Result<()> {
-    let path = data_dir.join(FILE);
-    let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, serde_json::to_vec(&rows.into_rows())?)?;
-    std::fs::rename(&temporary, &path)
+    let rows = serde_json::to_vec(&rows.into_rows())?;
+    penstock_config::disk::replace_unsynced(&data_dir.join(FILE), &rows)
 }
 
 /// The next message of the board; never, without one.

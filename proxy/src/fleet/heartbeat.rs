@@ -7,6 +7,7 @@
 
 use crate::app::App;
 use async_trait::async_trait;
+use penstock_config::disk;
 use penstock_engine::redis::{Link, Script};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
@@ -72,9 +73,7 @@ impl Kept {
         if self.count == Some(count) {
             return;
         }
-        let temporary = self.file.with_extension("tmp");
-        let written = std::fs::write(&temporary, format!("{count}\n"))
-            .and_then(|()| std::fs::rename(&temporary, &self.file));
+        let written = disk::replace_unsynced(&self.file, format!("{count}\n").as_bytes());
         if let Err(error) = written {
             tracing::error!(file = %self.file.display(), %error, "the number of instances cannot be kept for a restart");
         }

@@ -6,6 +6,7 @@
 
 use crate::app::App;
 use async_trait::async_trait;
+use penstock_config::disk;
 use penstock_config::policy::Entry;
 use penstock_engine::redis::{Revision, SharedLists, Trouble};
 use pingora::server::ShutdownWatch;
@@ -86,10 +87,7 @@ impl SharedEntries {
     }
 
     fn keep(&self, entries: &[Entry]) -> io::Result<()> {
-        let temporary = self.file.with_extension("tmp");
-        std::fs::write(&temporary, serde_json::to_vec(entries)?)?;
-        std::fs::File::open(&temporary)?.sync_all()?;
-        std::fs::rename(&temporary, &self.file)
+        disk::replace(&self.file, &serde_json::to_vec(entries)?)
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<[Entry]>> {

@@ -297,7 +297,7 @@ impl Keys {
         let Some(presented) = Presented::parse(text) else {
             return Credential::Refused(RefusedKey::of(Why::Malformed));
         };
-        let now = self.clock.unix_micros().div_euclid(1_000_000);
+        let now = self.clock.unix_seconds();
         match self.table.load().judge(&presented, address, now) {
             Ok(key) => {
                 if key.use_at(now) {

@@ -113,10 +113,6 @@ fn bad(why: impl Into<String>) -> Said {
     (400, json!({"error": why.into()}))
 }
 
-fn now(app: &App) -> i64 {
-    app.clock.unix_micros().div_euclid(1_000_000)
-}
-
 /// How it stands: with limits altogether, or with one client.
 fn status(app: &App, query: &str) -> Said {
     let policy = app.policies.current();
@@ -126,7 +122,7 @@ fn status(app: &App, query: &str) -> Said {
             Err(error) => bad(error.to_string()),
         };
     }
-    let [allowed, denied] = app.lists.load().in_force(now(app));
+    let [allowed, denied] = app.lists.load().in_force(app.clock.unix_seconds());
     let rules: Vec<Value> = policy
         .limits
         .rules
@@ -210,7 +206,11 @@ async fn list(app: &App, list: List, method: &Method, query: &str, body: &[u8]) 
                 Ok(target) => target,
                 Err(why) => return bad(format!("target: {why}")),
             };
-            let expires = match new.expires.map(|text| units::until(&text, now(app))).transpose() {
+            let expires = match new
+                .expires
+                .map(|text| units::until(&text, app.clock.unix_seconds()))
+                .transpose()
+            {
                 Ok(expires) => expires,
                 Err(why) => return bad(format!("expires: {why}")),
             };
@@ -260,11 +260,7 @@ async fn make(app: &App, wanted: Change, by: &str) -> Said {
     let dir = app.settings.policy_dir.clone();
     let clock = app.clock.clone();
     let by = by.to_owned();
-    let why = match &wanted {
-        Change::Put(entry) => format!("{} {}: {}", entry.list.name(), entry.target, entry.reason),
-        Change::Remove(target) => format!("remove {target} from the lists"),
-        Change::Prune(_) => "remove expired entries from the lists".to_owned(),
-    };
+    let why = wanted.to_string();
     let changed = tokio::task::spawn_blocking(move || change(&dir, &wanted, &by, &why, &*clock));
     match changed.await {
         Ok(Ok(_)) => (200, json!({"changed": "in the policy folder"})),

@@ -46,7 +46,7 @@ pub(super) fn refresh(app: &App) {
     metrics.keys.set(keys.keys as i64);
     metrics.keys_problems.set(keys.problems as i64);
     metrics.keys_unreadable.set(i64::from(keys.error.is_some()));
-    let now = app.clock.unix_micros().div_euclid(1_000_000);
+    let now = app.clock.unix_seconds();
     let [allowed, denied] = app.lists.load().in_force(now);
     metrics.whitelist_size.set(allowed as i64);
     metrics.blacklist_size.set(denied as i64);

@@ -5,6 +5,7 @@ use crate::drain::Drain;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use penstock_config::bootstrap::Bootstrap;
+use penstock_config::disk;
 use pingora::apps::ServerApp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as PingoraService;
@@ -115,9 +116,7 @@ impl Addresses {
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
         let path = data_dir.join(ADDRESS_FILE);
-        let temporary = data_dir.join(format!("{ADDRESS_FILE}.{}", self.pid));
-        std::fs::write(&temporary, &text)
-            .and_then(|()| std::fs::rename(&temporary, &path))
+        disk::replace_unsynced(&path, &text)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -27,7 +27,7 @@ use pingora::protocols::TcpKeepalive;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
-use pingora::services::background::background_service;
+use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use std::path::Path;
 use std::sync::Arc;
@@ -81,33 +81,29 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     let sockets = Arc::new(sockets);
     server.add_service(Listening::new(public, sockets.clone(), Until::Shutdown));
     server.add_service(Listening::new(ops, sockets, Until::Exit(app.drain.clone())));
-    let mut prober = background_service("upstream health", Prober(app.clone()));
-    prober.threads = Some(1);
-    server.add_service(prober);
-
+    in_background(&mut server, "upstream health", Prober(app.clone()));
+    in_background(&mut server, "flagged", FlaggedFollower::new(app.clone()));
     if let Some(link) = app.link.clone() {
-        let mut heartbeat = background_service("fleet", Heartbeat::new(app.clone(), link));
-        heartbeat.threads = Some(1);
-        server.add_service(heartbeat);
+        in_background(&mut server, "fleet", Heartbeat::new(app.clone(), link.clone()));
+        in_background(&mut server, "settle", Settler::new(app.clone(), link.clone()));
+        let lists = SharedLists::new(link);
+        in_background(&mut server, "lists", ListsFollower::new(app.clone(), lists));
     }
-    if let Some(link) = app.link.clone() {
-        let mut settler = background_service("settle", Settler::new(app.clone(), link));
-        settler.threads = Some(1);
-        server.add_service(settler);
-    }
-    if let Some(link) = app.link.clone() {
-        let follower = ListsFollower::new(app.clone(), SharedLists::new(link));
-        let mut lists = background_service("lists", follower);
-        lists.threads = Some(1);
-        server.add_service(lists);
-    }
-    let mut flagged = background_service("flagged", FlaggedFollower::new(app.clone()));
-    flagged.threads = Some(1);
-    server.add_service(flagged);
 
     let signals = shutdown::Signals::new(app, meeting_place);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
+}
+
+/// Work beside the requests, on a thread of its own.
+fn in_background(
+    server: &mut Server,
+    name: &str,
+    work: impl BackgroundService + Send + Sync + 'static,
+) {
+    let mut service = background_service(name, work);
+    service.threads = Some(1);
+    server.add_service(service);
 }
 
 /// What is sent must be acknowledged, and read, within half a minute: a client that does not read an
