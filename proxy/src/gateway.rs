@@ -156,6 +156,9 @@ impl ProxyHttp for Gateway {
         let Some(answer) = self.answer(session, ctx).await else {
             return Ok(false);
         };
+        if answer.as_ref().is_err_and(|problem| problem.kind.is_refusal()) {
+            gate::pause(&self.0, ctx).await;
+        }
         let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
         let unasked = body::waits_for_continue(session) && !session.is_body_done();
         if unasked {

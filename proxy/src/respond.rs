@@ -112,6 +112,14 @@ problems! {
     UpstreamTimeout "upstream-timeout" 504 Upstream "The application behind took too long",
 }
 
+impl Kind {
+    /// It says who may ask or how often, and not what was asked: asking again changes nothing.
+    pub fn is_refusal(self) -> bool {
+        use Kind::{Denied, KeyNotAllowedHere, TooManyRequests, Unauthorized};
+        matches!(self, Unauthorized | Denied | KeyNotAllowedHere | TooManyRequests)
+    }
+}
+
 /// Something that went wrong, for the client.
 #[derive(Debug, Clone)]
 pub struct Problem {

@@ -164,6 +164,18 @@ impl Lease {
     }
 }
 
+/// How fast one client is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusals {
+    /// Refusals of one client that are answered at once in a second, at least 1; further ones wait their
+    /// turn at this pace.
+    pub per_second: u32,
+    /// None waits longer; zero: none waits.
+    pub longest_pause: Duration,
+    /// Requests that wait at once; further ones are answered at once.
+    pub max_paused: usize,
+}
+
 /// The validated content of `limits.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -177,6 +189,8 @@ pub struct Limits {
     pub prices: Prices,
     /// Instances that the limits are divided by at least, when each must decide alone.
     pub least_instances: u32,
+    /// How fast one client is refused.
+    pub refusals: Refusals,
     /// What is taken for abuse, and what follows.
     pub abuse: Abuse,
     /// All rules; none when nothing is limited.

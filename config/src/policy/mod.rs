@@ -21,7 +21,7 @@ pub use abuse::{Abuse, Penalties, RepeatedQuery, SequentialIds};
 pub use access::{Access, Entry, List, Target};
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use limits::{
-    Class, Lease, Limit, Limits, Mode as LimitMode, PathPattern, Prices, Rule, Scope,
+    Class, Lease, Limit, Limits, Mode as LimitMode, PathPattern, Prices, Refusals, Rule, Scope,
 };
 pub use query::{FieldBoosts, Keyword, Query, Semantic};
 pub use ranking::{EventWeights, Fusion, Ranking, Weights, category_key};

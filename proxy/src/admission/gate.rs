@@ -4,6 +4,8 @@ use super::abuse::{self, Penalty};
 use super::{Asked, Verdict, Who, class_of};
 use crate::app::App;
 use crate::context::Context;
+use crate::decision::PAUSE;
+use crate::identity::keys::Keyed;
 use crate::params::{self, Wanted};
 use crate::respond::{Kind, Problem, whole_seconds};
 use crate::route::{Endpoint, Route};
@@ -37,10 +39,8 @@ pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) 
         Class::Events | Class::Passthrough => Wanted::default(),
     };
     let client = ctx.decision.client.clone();
-    let (who, own_limits) = match &client.key {
-        Some(key) => (Who::from(key.id()), key.limits()),
-        None => (client.address.into(), Default::default()),
-    };
+    let who = Who::from(&client);
+    let own_limits = client.key.as_ref().map(Keyed::limits).unwrap_or_default();
     if let Some(problem) = abused(app, ctx, &policy, who, route, &wanted) {
         ctx.decision.stage("admission", app.clock.now() - began);
         return Some(problem);
@@ -67,6 +67,16 @@ pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) 
     ctx.decision.verdicts = verdicts;
     ctx.decision.stage("admission", took);
     refusal
+}
+
+/// Waits where a client asks on and on though it is refused.
+pub async fn pause(app: &App, ctx: &mut Context) {
+    let (limits, who) = (&ctx.policy.limits, Who::from(&ctx.decision.client));
+    if let Some(paused) = app.admission.pause(limits, who, app.clock.now()) {
+        app.metrics.limits.paused();
+        tokio::time::sleep(paused.pause).await;
+        ctx.decision.stage(PAUSE, paused.pause);
+    }
 }
 
 /// What a request with a key that is not good is counted as: guessing must not be free where requests of

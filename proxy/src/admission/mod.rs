@@ -9,6 +9,7 @@ pub mod gate;
 pub mod lists;
 mod local;
 mod meter;
+mod pace;
 mod shared;
 mod table;
 mod verdict;
@@ -24,6 +25,7 @@ pub use who::{NobodyError, Who};
 use crate::route::Endpoint;
 use abuse::{Detector, Flagged, Penalty};
 use local::Local;
+use pace::{Pace, Paused};
 use penstock_config::policy::{Abuse, Class, Limit, Limits, Resilience, Rule, Scope};
 use penstock_engine::redis::Link;
 use std::sync::Arc;
@@ -103,6 +105,7 @@ pub struct Admission {
     abuse: Detector,
     /// Refusals in the log.
     pub violations: Violations,
+    pace: Pace,
     began: Instant,
 }
 
@@ -120,7 +123,13 @@ impl Admission {
             None => Counting::Here(Local::default()),
             Some(link) => Counting::Together(Shared::new(link)),
         };
-        Self { counting, abuse: Detector::default(), violations: Violations::default(), began: now }
+        Self {
+            counting,
+            abuse: Detector::default(),
+            violations: Violations::default(),
+            pace: Pace::default(),
+            began: now,
+        }
     }
 
     /// Judges and counts a request. The verdicts of all rules about it, up to the first that refuses.
@@ -135,6 +144,16 @@ impl Admission {
             Counting::Here(local) => local.judge(asked, now),
             Counting::Together(shared) => shared.judge(asked, resilience, now).await,
         }
+    }
+
+    /// The pause before the answer to a request of `who` that is refused, if there is one.
+    pub fn pause(&self, limits: &Limits, who: Who, now: Instant) -> Option<Paused<'_>> {
+        self.pace.pause(&limits.refusals, who, limits.max_clients, self.micros(now))
+    }
+
+    /// Requests that wait for their refusal.
+    pub fn paused(&self) -> usize {
+        self.pace.paused()
     }
 
     /// Looks for abuse in a request of `who`; the penalty that is about it.

@@ -1,5 +1,6 @@
 //! Who is meant, as counters key by it and operators read and write it.
 
+use crate::identity::Client;
 use penstock_config::keys::KeyId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -33,6 +34,13 @@ impl From<IpAddr> for Who {
                 Self::Network([(bits >> 96) as u32, (bits >> 64) as u32])
             }
         }
+    }
+}
+
+/// Who has a good key is counted by it, wherever it is used.
+impl From<&Client> for Who {
+    fn from(client: &Client) -> Self {
+        client.key.as_ref().map_or_else(|| client.address.into(), |key| key.id().into())
     }
 }
 

@@ -58,6 +58,9 @@ pub struct Stage {
     pub micros: u64,
 }
 
+/// The stage in which a refusal waits because its client asks on and on. The time is nobody's work.
+pub const PAUSE: &str = "pause";
+
 /// What pass-through did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpstreamUse {

@@ -20,6 +20,8 @@ pub struct LimitMetrics {
     shadow_hits: IntCounterVec,
     abuse: IntCounterVec,
     flagged: IntGauge,
+    pauses: IntCounter,
+    paused: IntGauge,
     decisions: [Histogram; By::ALL.len()],
     clients: IntGauge,
     clients_max: IntGauge,
@@ -57,6 +59,11 @@ impl LimitMetrics {
             )?,
             flagged: r
                 .gauge("penstock_rate_limit_flagged", "Clients on the list of those found out")?,
+            pauses: r.counter(
+                "penstock_refusals_paused_total",
+                "Refusals that waited because their client asked on and on",
+            )?,
+            paused: r.gauge("penstock_refusals_paused", "Refusals that wait now")?,
             decisions: By::ALL.map(|by| decisions.with_label_values(&[by.name()])),
             clients: r
                 .gauge("penstock_rate_limit_clients", "Clients whose requests are counted")?,
@@ -128,6 +135,11 @@ impl LimitMetrics {
         self.abuse.with_label_values(&[pattern.name()]).inc();
     }
 
+    /// Counts a refusal that waits.
+    pub fn paused(&self) {
+        self.pauses.inc();
+    }
+
     /// Counts a request that a penalty refuses, or would refuse.
     pub fn penalised(&self, endpoint: Endpoint, shadow: bool) {
         let counter = if shadow { &self.shadow_hits } else { &self.hits };
@@ -136,6 +148,7 @@ impl LimitMetrics {
 
     /// Sets what is only looked at.
     pub fn refresh(&self, app: &App) {
+        self.paused.set(app.admission.paused() as i64);
         self.flagged.set(app.admission.flagged_count() as i64);
         self.clients.set(app.admission.clients() as i64);
         self.clients_max.set(app.policies.current().limits.max_clients as i64);

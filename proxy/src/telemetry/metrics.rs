@@ -5,7 +5,7 @@
 
 use super::limits::LimitMetrics;
 use super::process::Process;
-use crate::decision::Decision;
+use crate::decision::{Decision, PAUSE};
 use crate::identity::keys::Why;
 use crate::route::Endpoint;
 use prometheus::{
@@ -212,7 +212,10 @@ impl Metrics {
         let mut digits = [0; 5];
         let status = status_text(decision.status, &mut digits);
         self.requests.with_label_values(&[decision.route.name(), status]).inc();
-        self.durations[decision.route as usize].observe(seconds(decision.duration_micros));
+        let paused = decision.stages.iter().filter(|stage| stage.name == PAUSE);
+        let worked =
+            decision.duration_micros.saturating_sub(paused.map(|pause| pause.micros).sum());
+        self.durations[decision.route as usize].observe(seconds(worked));
         for stage in &decision.stages {
             self.stages.with_label_values(&[stage.name]).observe(seconds(stage.micros));
         }

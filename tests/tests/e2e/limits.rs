@@ -75,6 +75,46 @@ async fn nothing_a_stranger_writes_buys_a_request() {
 }
 
 #[tokio::test]
+async fn who_asks_on_and_on_is_answered_slowly_and_nobody_else_is() {
+    let slow = format!("{FEW}[refusals]\nper_second = 1\nlongest_pause = \"200ms\"\n");
+    let penstock = Penstock::over(Shop::demo())
+        .policy("limits.toml", &slow)
+        .env("PENSTOCK_TRUSTED_PROXIES", "127.0.0.0/8")
+        .start()
+        .await;
+    let paused = async || {
+        let metrics = String::from_utf8(penstock.ops("/metrics").await.body.to_vec()).unwrap();
+        let line = "penstock_refusals_paused_total ";
+        let count = metrics.lines().find_map(|each| each.strip_prefix(line)).unwrap();
+        count.parse::<usize>().unwrap()
+    };
+    let flood = statuses(&penstock, 20, |_| "203.0.113.7".into()).await;
+    assert_eq!(passed(&flood), 12);
+    let refused = ask(&penstock, "203.0.113.7").await.expect(429);
+    // The first refusal is at once, the others are not.
+    assert_eq!(paused().await, 8);
+    assert_eq!(passed(&statuses(&penstock, 13, |_| "203.0.113.8".into()).await), 12);
+    assert_eq!(paused().await, 8);
+    let trace = refused.header("x-trace-id");
+    let decision = until("the decision is kept", Duration::from_secs(10), async || {
+        let reply = penstock.ops(&format!("/decisions/{trace}")).await;
+        (reply.status == 200).then(|| reply.json())
+    })
+    .await;
+    let stages = decision[0]["stages"].as_array().unwrap();
+    let pause = stages.iter().find(|stage| stage["name"] == "pause").unwrap();
+    assert_eq!(pause["micros"], 200_000);
+    // Whom the deny list has is refused no faster.
+    penstock.shop.rename_policy("access.toml", "[[deny]]\naddress = \"203.0.113.9\"\n");
+    until("the list is in force", Duration::from_secs(10), async || {
+        (ask(&penstock, "203.0.113.9").await.status == 403).then_some(())
+    })
+    .await;
+    ask(&penstock, "203.0.113.9").await.expect(403);
+    assert!(paused().await > 8);
+}
+
+#[tokio::test]
 async fn clients_behind_a_trusted_proxy_have_a_limit_each() {
     let penstock = Penstock::over(Shop::demo())
         .policy("limits.toml", FEW)

@@ -1,7 +1,7 @@
 //! `limits.toml`, from text to rules.
 
 use super::super::abuse;
-use super::{Class, Lease, Limit, Limits, Mode, PathPattern, Prices, Rule, Scope};
+use super::{Class, Lease, Limit, Limits, Mode, PathPattern, Prices, Refusals, Rule, Scope};
 use crate::read::{Read, Section};
 use std::time::Duration;
 
@@ -33,6 +33,12 @@ pub(in crate::policy) fn read(file: &Section<'_>) -> Limits {
         prices: file.table("prices", |section| Prices {
             per_results: section.count("per_results", 0..=100) as u32,
             semantic: section.count("semantic", 0..=1_000) as u32,
+        }),
+        refusals: file.table("refusals", |section| Refusals {
+            per_second: section.count("per_second", 1..=100_000) as u32,
+            longest_pause: section
+                .duration("longest_pause", Duration::ZERO..=Duration::from_secs(10)),
+            max_paused: section.count("max_paused", 0..=1_000_000),
         }),
         abuse: file.table("abuse", |section| abuse::read(section, enabled)),
         rules: Vec::new(),

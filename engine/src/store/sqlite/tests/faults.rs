@@ -85,8 +85,8 @@ fn a_checkpoint_that_died_is_no_damage() {
     let copy = tempfile::tempdir().unwrap();
     let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
     let (mut file, log) = (read(FILE_NAME), read("store.sqlite-wal"));
-    let frames = log[32..].chunks_exact(24 + PAGE);
-    let first = frames.filter(|frame| frame[..4] == 1u32.to_be_bytes()).next_back().unwrap();
+    let mut frames = log[32..].chunks_exact(24 + PAGE);
+    let first = frames.rfind(|frame| frame[..4] == 1u32.to_be_bytes()).unwrap();
     file[..PAGE].copy_from_slice(&first[24..]);
     let promised = u32::from_be_bytes(file[28..32].try_into().unwrap()) as usize;
     assert!(promised > file.len() / PAGE, "{promised} pages");
