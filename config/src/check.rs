@@ -190,7 +190,7 @@ mod tests {
             &[&policy],
             "policy/penstock.toml:1:1: wrkers: unknown key; did you mean \"workers\"?\n\
              warning: policy/checkout.toml: this version of Penstock reads no policy file of this \
-             name; known here: ranking.toml, query.toml, resilience.toml, limits.toml, access.toml\n\
+             name; known here: ranking.toml, query.toml, resilience.toml, limits.toml, access.toml, cache.toml\n\
              6 files checked: 1 problem, 1 warning",
         );
         let bootstrap = write("penstock-eu.toml", "[listen]\npublic = \":80\"\n");

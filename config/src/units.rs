@@ -101,6 +101,43 @@ pub fn format_duration(duration: Duration) -> String {
     text
 }
 
+/// Units of a size, largest first, with their bytes.
+const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// Reads `64MiB`: a whole number with its unit (B KiB MiB GiB). The error is a clause for a person; the second
+/// part is what they may have meant.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, (String, Option<String>)> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let Ok(number) = number.parse::<u64>() else {
+        let hint = "write it as \"512KiB\", \"64MiB\" or \"2GiB\"";
+        return Err(("a size is a whole number with its unit".into(), Some(hint.into())));
+    };
+    let unit = unit.trim();
+    if let Some((_, bytes)) = SIZES.iter().find(|(name, _)| *name == unit) {
+        return number
+            .checked_mul(*bytes)
+            .ok_or_else(|| ("this size is too large to count".to_owned(), None));
+    }
+    let meant = match unit.to_lowercase().as_str() {
+        "" | "m" | "mb" | "mib" => "MiB",
+        "k" | "kb" | "kib" => "KiB",
+        "g" | "gb" | "gib" => "GiB",
+        "b" | "byte" | "bytes" => "B",
+        _ => return Err(("the unit of a size is one of B, KiB, MiB, GiB".into(), None)),
+    };
+    let hint = format!("did you mean \"{number}{meant}\"?");
+    Err(("the unit of a size is one of B, KiB, MiB, GiB".into(), Some(hint)))
+}
+
+/// In the largest unit that says it in a whole number.
+pub(crate) fn format_bytes(bytes: u64) -> String {
+    let whole = |(_, unit): &&(&str, u64)| bytes >= *unit && bytes.is_multiple_of(*unit);
+    let (name, unit) = SIZES.iter().find(whole).unwrap_or(&SIZES[3]);
+    format!("{}{name}", bytes / unit)
+}
+
 /// Microseconds since 1970 as RFC 3339 in UTC, to the millisecond: `2026-02-03T04:05:06.789Z`.
 pub fn rfc3339(unix_micros: i64) -> String {
     const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
@@ -226,6 +263,35 @@ mod tests {
         check("99999999999999999w", Err("too long"));
         check("999999999999999999999999s", Err("whole number"));
         check("5fortnights", Err("one of w, d, h"));
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        let check = |text: &str, expected: Result<u64, &str>| match (parse_bytes(text), expected) {
+            (Ok(found), Ok(bytes)) => {
+                assert_eq!(found, bytes, "{text}");
+                assert_eq!(parse_bytes(&format_bytes(bytes)), Ok(bytes), "{text}");
+            }
+            (Err((message, hint)), Err(part)) => {
+                let whole = format!("{message}; {}", hint.unwrap_or_default());
+                assert!(whole.contains(part), "{text}: {whole}");
+            }
+            (found, expected) => panic!("{text}: {found:?}, expected {expected:?}"),
+        };
+        check("64MiB", Ok(64 << 20));
+        check(" 2 GiB ", Ok(2 << 30));
+        check("1536KiB", Ok(1_536 << 10));
+        check("0B", Ok(0));
+        check("64", Err("did you mean \"64MiB\"?"));
+        check("64mb", Err("did you mean \"64MiB\"?"));
+        check("3kb", Err("did you mean \"3KiB\"?"));
+        check("3TiB", Err("one of B, KiB, MiB, GiB"));
+        check("1.5GiB", Err("one of B, KiB, MiB, GiB"));
+        check("-1MiB", Err("whole number"));
+        check("99999999999999999999GiB", Err("whole number"));
+        check("99999999999999GiB", Err("too large"));
+        assert_eq!(format_bytes(10 << 10), "10KiB");
+        assert_eq!(format_bytes(1_500), "1500B");
     }
 
     #[test]

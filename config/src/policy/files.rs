@@ -25,6 +25,7 @@ pub const FILES: &[PolicyFile] = &[
     PolicyFile { name: "resilience.toml", default: include_str!("../../defaults/resilience.toml") },
     PolicyFile { name: "limits.toml", default: include_str!("../../defaults/limits.toml") },
     PolicyFile { name: "access.toml", default: include_str!("../../defaults/access.toml") },
+    PolicyFile { name: "cache.toml", default: include_str!("../../defaults/cache.toml") },
 ];
 
 pub(crate) fn known(name: &str) -> Option<&'static PolicyFile> {

@@ -8,6 +8,7 @@
 
 mod abuse;
 mod access;
+mod cache;
 mod collect;
 mod files;
 mod limits;
@@ -19,6 +20,9 @@ mod tests;
 
 pub use abuse::{Abuse, Penalties, RepeatedQuery, SequentialIds};
 pub use access::{Access, Entry, List, Target};
+pub use cache::{
+    Cache, Features as FeatureCache, Layer, Plain as PlainCache, Results as ResultCache, Warming,
+};
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use limits::{
     Class, Lease, Limit, Limits, Mode as LimitMode, PathPattern, Prices, Refusals, Rule, Scope,
@@ -45,6 +49,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Who always passes and who never (`access.toml`).
     pub access: Access,
+    /// What is remembered, and for how long (`cache.toml`).
+    pub cache: Cache,
 }
 
 impl Default for Policy {
@@ -76,6 +82,7 @@ impl Policy {
             resilience: reading.read("resilience.toml", resilience::read),
             limits: reading.read("limits.toml", limits::read),
             access: reading.read("access.toml", access::read),
+            cache: reading.read("cache.toml", cache::read),
         };
         let warnings = reading.finish()?;
         Ok((policy, warnings))

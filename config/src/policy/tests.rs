@@ -43,11 +43,47 @@ fn the_default_files_are_valid_alone_and_say_everything() {
             "resilience.toml" => drop(document.read(None, resilience::read)),
             "limits.toml" => drop(document.read(None, limits::read)),
             "access.toml" => drop(document.read(None, access::read)),
+            "cache.toml" => drop(document.read(None, cache::read)),
             other => panic!("{other} is not read in this test"),
         }
         let found = document.into_findings();
         assert_eq!((found.problems, found.warnings), (vec![], vec![]), "{}", file.name);
     }
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let policy = Policy::default();
+    assert_eq!(policy.cache.results.ttl, Duration::from_secs(300));
+    assert_eq!(policy.cache.features.product_ttl, Duration::from_hours(1));
+    assert_eq!(policy.cache.features.user_ttl, Duration::from_hours(24));
+    assert_eq!(policy.cache.ranking.ttl, Duration::from_hours(24));
+    assert_eq!(policy.cache.popular.ttl, Duration::from_secs(300));
+    let check = |text: &str, expected: &[&str]| {
+        let (found, _) = read("cache.toml", text);
+        assert_eq!(found.expect_err(text), expected, "{text}");
+    };
+    check(
+        "[results]\nmemory = 64\nttl = \"0s\"\njitter = 1\n",
+        &[
+            "cache.toml:2:1: results.memory: a size needs its unit; write \"64MiB\"",
+            "cache.toml:3:1: results.ttl: must be at least 1s, found 0s",
+            "cache.toml:4:1: results.jitter: must be at most 0.9, found 1",
+        ],
+    );
+    check(
+        "[popular]\nmemory = \"4KiB\"\n[features]\nttl = \"5m\"\n",
+        &[
+            "cache.toml:2:1: popular.memory: must be at least 1MiB, found 4KiB",
+            "cache.toml:4:1: features.ttl: unknown key; did you mean \"user_ttl\"?",
+        ],
+    );
+    let (found, warnings) = read("cache.toml", "[results]\nempty_ttl = \"10m\"\n");
+    assert!(found.is_ok());
+    assert_eq!(
+        warnings,
+        ["cache.toml:2:1: results.empty_ttl: is longer than ttl, the life of a whole answer"]
+    );
 }
 
 #[test]

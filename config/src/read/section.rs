@@ -62,6 +62,11 @@ impl<'a> Section<'a> {
         self.value(key, |value| value::duration(value, &range, usual)).unwrap_or(*range.end())
     }
 
+    /// A number of bytes with its unit, `"64MiB"`, in `range`.
+    pub(crate) fn bytes(&self, key: &str, range: RangeInclusive<u64>) -> u64 {
+        self.value(key, |value| value::bytes(value, &range)).unwrap_or(*range.end())
+    }
+
     /// `true` or `false`.
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.value(key, value::flag).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! One value of a file, as the type a setting has.
 
 use super::suggest::{closest, printable};
-use crate::units::{format_duration, parse_duration};
+use crate::units::{format_bytes, format_duration, parse_bytes, parse_duration};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use toml::de::{DeInteger, DeValue};
@@ -57,6 +57,18 @@ pub(super) fn duration(
         (message, hint.or(advice))
     })?;
     in_range(&duration, range, |duration| format_duration(*duration)).map(|()| duration)
+}
+
+pub(super) fn bytes(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Read<u64> {
+    let Some(text) = value.as_str() else {
+        if let Some(number) = number_of(value) {
+            let advice = format!("write \"{number}MiB\"");
+            return Err(("a size needs its unit".into(), Some(advice)));
+        }
+        return Err((format!("expected a size, found {}", article(value)), None));
+    };
+    let bytes = parse_bytes(text)?;
+    in_range(&bytes, range, |bytes| format_bytes(*bytes)).map(|()| bytes)
 }
 
 pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
