@@ -38,6 +38,9 @@ pub(super) struct Creation {
     /// By the name of the class.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) limits: BTreeMap<String, Rate>,
+    /// Its requests may ask for answers that are not remembered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) bypass_cache: bool,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

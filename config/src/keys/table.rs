@@ -47,6 +47,7 @@ struct Special {
     networks: Vec<IpNet>,
     limits: KeyLimits,
     revoked: Option<Revoked>,
+    bypass_cache: bool,
 }
 
 /// When and why a key was taken out of force.
@@ -83,7 +84,9 @@ impl Key {
                 .map(|rate| Limit { per_minute: rate.per_minute, burst: rate.burst });
         }
         let networks: Vec<_> = creation.networks.into_iter().map(network::canonical).collect();
-        let plain = networks.is_empty() && limits.iter().all(Option::is_none);
+        let bypass_cache = creation.bypass_cache;
+        let plain = networks.is_empty() && limits.iter().all(Option::is_none) && !bypass_cache;
+        let special = Special { networks, limits, revoked: None, bypass_cache };
         Self {
             id: creation.id,
             hash: creation.hash,
@@ -91,7 +94,7 @@ impl Key {
             created: creation.created,
             expires: creation.expires.unwrap_or(NEVER),
             used: AtomicI64::new(UNUSED),
-            special: (!plain).then(|| Box::new(Special { networks, limits, revoked: None })),
+            special: (!plain).then(|| Box::new(special)),
         }
     }
 
@@ -137,6 +140,11 @@ impl Key {
     /// Its own limits.
     pub fn limits(&self) -> KeyLimits {
         self.special.as_deref().map_or_else(KeyLimits::default, |special| special.limits)
+    }
+
+    /// Its requests may ask for answers that are not remembered (`Cache-Control: no-cache`).
+    pub fn may_bypass_cache(&self) -> bool {
+        self.special.as_deref().is_some_and(|special| special.bypass_cache)
     }
 
     /// Whether and why it was taken out of force.

@@ -113,9 +113,11 @@ fn a_key_is_good_for_its_time_its_networks_and_its_limits() {
         expires: Some(NOW + 10),
         networks: vec![network::parse("::ffff:10.0.0.0/104").expect("a network")],
         limits: vec![(Class::Search, 2_000, 3_000)],
+        bypass_cache: true,
     };
     let made = create(dir.path(), new, NOW).expect("made");
     let table = load(dir.path());
+    assert!(table.get(made.id).expect("a key").may_bypass_cache());
     let check = |address: &str, now: i64, expected: Option<Refusal>| {
         let presented = Presented::parse(made.secret.as_bytes()).expect("well-formed");
         let judged = table.judge(&presented, address.parse().expect("an address"), now);

@@ -32,6 +32,8 @@ pub struct NewKey {
     pub networks: Vec<IpNet>,
     /// Its own limits: class, requests a minute, burst.
     pub limits: Vec<(Class, u32, u32)>,
+    /// It may ask for answers that are not remembered.
+    pub bypass_cache: bool,
 }
 
 /// A key that was made. Its text exists nowhere else.
@@ -103,6 +105,7 @@ pub fn create(dir: &Path, new: NewKey, now: i64) -> Result<Created, KeysError> {
         expires: new.expires,
         networks: new.networks.into_iter().map(network::canonical).collect(),
         limits: limits.collect(),
+        bypass_cache: new.bypass_cache,
     };
     creation.check().map_err(KeysError::Invalid)?;
     let lock = Lock::take(dir)?;

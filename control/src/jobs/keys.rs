@@ -59,6 +59,9 @@ struct New {
     /// [default: as limits.toml has it]
     #[arg(long = "limit", value_name = "LIMIT")]
     limits: Vec<String>,
+    /// Its requests may ask for answers that are not remembered (Cache-Control: no-cache)
+    #[arg(long)]
+    bypass_cache: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -122,6 +125,7 @@ impl New {
             expires,
             networks: networks.collect::<Result<_, _>>()?,
             limits: limits.collect::<Result<_, _>>()?,
+            bypass_cache: self.bypass_cache,
         })
     }
 }
@@ -203,6 +207,7 @@ fn described(key: &Key, now: i64) -> serde_json::Value {
         "last_used": key.last_used().map(rfc3339_seconds),
         "networks": key.networks().iter().map(network::plain).collect::<Vec<_>>(),
         "limits": limits,
+        "bypass_cache": key.may_bypass_cache(),
         "revoked": key.revoked().map(|revoked| json!({
             "when": revoked.when.map(rfc3339_seconds),
             "why": revoked.why,

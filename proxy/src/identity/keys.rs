@@ -42,6 +42,11 @@ impl Keyed {
         self.0.name()
     }
 
+    /// It may ask for answers that are not remembered.
+    pub fn may_bypass_cache(&self) -> bool {
+        self.0.may_bypass_cache()
+    }
+
     /// Its own limits by class; `None`: those of `limits.toml`.
     pub fn limits(&self) -> KeyLimits {
         self.0.limits()
