@@ -3,6 +3,7 @@
 //! Knows products, users and queries; knows nothing of HTTP or Pingora. Serving code never trains,
 //! ranking code never does I/O: what a request needs is fetched first, [`rank`] is a pure function.
 
+pub mod cache;
 pub mod catalog;
 pub mod features;
 pub mod model;

@@ -2,6 +2,7 @@
 //! deadline, and that the link recovers from it by itself.
 
 mod board;
+mod cache;
 mod cluster;
 mod faults;
 mod link;
