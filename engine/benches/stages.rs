@@ -41,6 +41,7 @@ async fn catalogue(folder: &Path) -> anyhow::Result<()> {
         embedding_model: None,
         workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         clock: clock::system(),
+        caches: None,
     };
     let engine = Engine::open(options, policy.clone())?;
     let status = engine.status();

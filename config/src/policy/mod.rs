@@ -39,6 +39,9 @@ use std::path::Path;
 pub struct Policy {
     /// Hash of the contents of all files: the first 12 hexadecimal digits of their SHA-256.
     pub version: String,
+    /// Hash of what decides which candidates are found and what their features are, not of how they are weighed:
+    /// candidates that were found under another policy of the same retrieval are the same.
+    pub retrieval: String,
     /// How candidates become an order (`ranking.toml`).
     pub ranking: Ranking,
     /// How a query is read and how wide retrieval looks (`query.toml`).
@@ -75,10 +78,13 @@ impl Policy {
     /// Parses and cross-checks the contents of a whole set of files.
     pub fn from_files(files: &FileSet) -> Result<(Self, Vec<Problem>), Problems> {
         let mut reading = files::Reading::of(files);
+        let ranking = reading.read("ranking.toml", ranking::read);
+        let query = reading.read("query.toml", query::read);
         let policy = Self {
             version: files.version(),
-            ranking: reading.read("ranking.toml", ranking::read),
-            query: reading.read("query.toml", query::read),
+            retrieval: retrieval_version(&ranking, &query),
+            ranking,
+            query,
             resilience: reading.read("resilience.toml", resilience::read),
             limits: reading.read("limits.toml", limits::read),
             access: reading.read("access.toml", access::read),
@@ -87,6 +93,14 @@ impl Policy {
         let warnings = reading.finish()?;
         Ok((policy, warnings))
     }
+}
+
+/// See [`Policy::retrieval`]: 8 hexadecimal digits.
+fn retrieval_version(ranking: &Ranking, query: &Query) -> String {
+    use sha2::{Digest, Sha256};
+    let Ranking { events, popularity_half_life, freshness_half_life, .. } = ranking;
+    let read = format!("{query:?} {events:?} {popularity_half_life:?} {freshness_half_life:?}");
+    hex::encode(&Sha256::digest(read)[..4])
 }
 
 /// Warnings for category weights no product can use, because `known` says that there is no such

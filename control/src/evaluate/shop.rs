@@ -100,6 +100,7 @@ impl Shop {
             embedding_model: indexed.model.clone(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             clock: clock::system(),
+            caches: None,
         };
         let engine = Engine::open(options, policy)?;
         let notes = engine.status().notes;

@@ -89,6 +89,15 @@ impl Categories {
         &self.nodes[id.0 as usize].path
     }
 
+    /// Paths of the categories with most products, those first; ties by path.
+    pub fn largest(&self, most: usize) -> Vec<String> {
+        let mut nodes: Vec<&Node> = self.nodes.iter().collect();
+        nodes.sort_by(|a, b| {
+            b.products.len().cmp(&a.products.len()).then_with(|| a.path.cmp(&b.path))
+        });
+        nodes.into_iter().take(most).map(|node| node.path.clone()).collect()
+    }
+
     /// Products in it or below it.
     pub fn products(&self, id: CategoryId) -> &[Ordinal] {
         &self.nodes[id.0 as usize].products

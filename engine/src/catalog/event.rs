@@ -53,7 +53,7 @@ pub struct Event {
 }
 
 /// An event as serving reads it back: whose it is is known from the question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UserEvent {
     /// Which product.
     pub product_id: String,

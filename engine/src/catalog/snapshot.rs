@@ -27,6 +27,8 @@ pub struct Row {
     pub created_at: Option<i64>,
     /// The shop's own popularity figure.
     pub popularity: Option<f64>,
+    /// Of everything the shop said, the description too: another one is another product.
+    fingerprint: u64,
 }
 
 /// An immutable catalogue.
@@ -64,6 +66,7 @@ impl Catalog {
             price: product.price,
             created_at: product.created_at,
             popularity: product.popularity,
+            fingerprint: fingerprint(product),
         });
     }
 
@@ -110,6 +113,16 @@ impl Catalog {
             .filter_map(|(index, row)| Some((Ordinal(index as u32), row.as_ref()?)))
     }
 
+    /// Ids of this catalogue's products that are different in `newer`, or not in it. What is new there is not
+    /// among them.
+    pub fn changed_in<'c>(&'c self, newer: &'c Self) -> impl Iterator<Item = &'c str> {
+        let same = |row: &Row| {
+            let found = newer.ordinal(&row.id).and_then(|ordinal| newer.row(ordinal));
+            found.is_some_and(|other| other.fingerprint == row.fingerprint)
+        };
+        self.iter().filter(move |(_, row)| !same(row)).map(|(_, row)| &*row.id)
+    }
+
     /// The products that pass `filter`; `None` when it limits nothing.
     pub fn allowed(&self, filter: &Filter) -> Option<Allowed> {
         if filter.is_empty() {
@@ -136,6 +149,17 @@ impl Catalog {
             }
         })
     }
+}
+
+/// The same for the same product.
+fn fingerprint(product: &Product) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let Product { id, name, description, category, brand, price, created_at, popularity } = product;
+    // Its result is only compared with others of this process.
+    let mut hash = std::hash::DefaultHasher::new();
+    (id, name, description, category, brand, created_at).hash(&mut hash);
+    (price.map(f64::to_bits), popularity.map(f64::to_bits)).hash(&mut hash);
+    hash.finish()
 }
 
 fn price_passes(filter: &Filter, price: Option<f64>) -> bool {

@@ -22,4 +22,11 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The same text for filters that limit the same, for keys of caches.
+    pub fn canonical(&self) -> String {
+        let text = |text: &Option<String>| text.as_deref().map(|text| text.trim().to_lowercase());
+        let Self { category, brand, min_price, max_price } = self;
+        format!("{:?} {:?} {min_price:?} {max_price:?}", text(category), text(brand))
+    }
 }

@@ -1,7 +1,19 @@
 //! How much of the whole job an answer got, best first.
 
 /// The mode an answer was made in; shown as `X-Penstock-Mode`. Ordered: a greater mode did less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Everything that applies to the question took part.

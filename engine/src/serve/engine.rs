@@ -4,9 +4,11 @@ use super::keeper::{Keeper, Source as KeeperSource};
 use super::pool::Pool;
 use super::run::Run;
 use super::snapshot::Snapshot;
-use super::{Answer, EngineError, ProductAsk, RecommendAsk, SearchAsk};
+use super::{Answer, Caches, EngineError, ProductAsk, RecommendAsk, SearchAsk};
+use crate::cache::{Change, Versions};
 use crate::catalog::Event;
 use crate::resilience::Mode;
+use crate::retrieve::Source;
 use crate::store::{DataStore, StoreError};
 use arc_swap::ArcSwapOption;
 use penstock_config::clock::SharedClock;
@@ -19,7 +21,7 @@ use std::time::Duration;
 const APPEND: Duration = Duration::from_secs(5);
 
 /// How an engine is opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// Holds the store and the index versions.
     pub data_dir: PathBuf,
@@ -29,6 +31,8 @@ pub struct Options {
     pub workers: usize,
     /// The time.
     pub clock: SharedClock,
+    /// What is remembered; `None`: everything is computed.
+    pub caches: Option<Arc<Caches>>,
 }
 
 /// What an engine is running, for the status page.
@@ -50,6 +54,19 @@ pub struct Status {
     pub waiting: usize,
 }
 
+/// What answers are made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// As keys of caches begin.
+    pub versions: Versions,
+    /// The catalogue's revision.
+    pub revision: u64,
+    /// The best mode a search can have.
+    pub best: Mode,
+    /// The index version; empty: none.
+    pub index: String,
+}
+
 /// Answers questions. Cheap to share; every method may be called from any thread.
 pub struct Engine {
     clock: SharedClock,
@@ -57,7 +74,13 @@ pub struct Engine {
     pool: Pool,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     keeper: Keeper,
+    caches: Option<Arc<Caches>>,
+    /// The store, as keys of caches name it.
+    store_tag: String,
 }
+
+/// Letters of the store's identity in keys.
+const STORE_TAG: usize = 8;
 
 impl Engine {
     /// Opens the store in `options.data_dir` (made if absent), loads the catalogue and the current
@@ -86,14 +109,29 @@ impl Engine {
             data_dir: options.data_dir,
             embedding_model: options.embedding_model,
             clock: options.clock.clone(),
+            caches: options.caches.clone(),
         };
+        let mut store_tag = store.store_id()?;
+        store_tag.truncate(STORE_TAG);
+        let caches = options.caches;
         let keeper = Keeper::start(source, snapshot.clone(), policy)
             .map_err(|error| failed("the keeper's thread", error))?;
-        Ok(Arc::new(Self { clock: options.clock, store, pool, snapshot, keeper }))
+        Ok(Arc::new(Self {
+            clock: options.clock,
+            store,
+            pool,
+            snapshot,
+            keeper,
+            caches,
+            store_tag,
+        }))
     }
 
     /// Called after every accepted policy, so that features follow its half-lives and weights.
     pub fn policy_changed(&self, policy: Arc<Policy>) {
+        if let Some(caches) = &self.caches {
+            caches.remember_weights(&policy);
+        }
         self.keeper.policy_changed(policy);
     }
 
@@ -150,10 +188,76 @@ impl Engine {
 
     /// `POST /events`: on disk when this returns. `true` where the event is new.
     pub async fn record(&self, events: Vec<Event>) -> Result<Vec<bool>, EngineError> {
+        let mut users: Vec<String> = events.iter().map(|event| event.user_id.clone()).collect();
+        users.sort_unstable();
+        users.dedup();
+        let stored = self.append(events).await;
+        // After they are stored, or a request could remember the history without them; also where storing failed or
+        // took too long, because it may have happened all the same.
+        if let Some(caches) = &self.caches {
+            caches.tell(Change::users(users));
+        }
+        stored
+    }
+
+    async fn append(&self, events: Vec<Event>) -> Result<Vec<bool>, EngineError> {
         match tokio::time::timeout(APPEND, self.store.append_events(events)).await {
             Ok(stored) => Ok(stored?),
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {APPEND:?}")).into()),
         }
+    }
+
+    /// What answers are made with, for keys of caches: the store, the index, the best mode there can be. `None`:
+    /// nothing is loaded.
+    pub fn versions(&self, policy: &Policy) -> Option<Made> {
+        let snapshot = self.snapshot.load();
+        let snapshot = snapshot.as_ref()?;
+        let best = snapshot.mode(policy.query.semantic.enabled);
+        let versions = Versions::of([
+            ('s', self.store_tag.as_str()),
+            ('i', snapshot.index.version.as_str()),
+            ('m', best.name()),
+            ('p', policy.version.as_str()),
+        ]);
+        let revision = snapshot.catalog.revision();
+        Some(Made { versions, revision, best, index: snapshot.index.version.clone() })
+    }
+
+    /// What a search is asked, as far as it matters: the normalised query, or, where the text is a product's id,
+    /// the text.
+    pub fn canonical(&self, q: &str) -> String {
+        let snapshot = self.snapshot.load();
+        let is_id = snapshot.as_ref().is_some_and(|s| s.catalog.ordinal(q.trim()).is_some());
+        if is_id { q.trim().to_owned() } else { crate::query::normalise(q) }
+    }
+
+    /// Whether who asks makes a difference to a search.
+    pub fn search_is_personal(&self) -> bool {
+        let snapshot = self.snapshot.load();
+        let reads_text = |source| matches!(source, Source::Keyword | Source::Semantic);
+        snapshot.as_ref().is_some_and(|snapshot| {
+            let mut retrievers = snapshot.retrievers();
+            retrievers.any(|r| {
+                r.personal() && (reads_text(r.source()) || r.source() == Source::Collaborative)
+            })
+        })
+    }
+
+    /// Whether a user did anything: recommendations to all who did not are the same. Where that cannot be told in
+    /// time it is assumed.
+    pub async fn knows_user(&self, policy: Arc<Policy>, user_id: &str) -> bool {
+        let Ok(run) = Run::start(self, policy) else {
+            return true;
+        };
+        let wait = run.left(run.policy.resilience.deadlines.store);
+        let read = tokio::time::timeout(wait, run.read_history(user_id, super::run::HISTORY)).await;
+        !matches!(read, Ok(Ok(events)) if events.is_empty())
+    }
+
+    /// Categories with products, those with most first, by their paths.
+    pub fn largest_categories(&self, most: usize) -> Vec<String> {
+        let snapshot = self.snapshot.load();
+        snapshot.as_ref().map_or_else(Vec::new, |s| s.catalog.categories().largest(most))
     }
 
     /// What is running.
@@ -171,6 +275,11 @@ impl Engine {
             mode: snapshot.as_ref().map_or(Mode::Popular, |s| s.mode(semantic)),
             waiting: self.pool.waiting(),
         }
+    }
+
+    /// Ranking work that waits for a thread.
+    pub fn waiting(&self) -> usize {
+        self.pool.waiting()
     }
 
     /// Whether a product of the catalogue is in this category (a path or one part of it): policy
@@ -192,6 +301,14 @@ impl Engine {
         let old = self.snapshot.load_full().expect("a snapshot");
         let new = Snapshot::new(old.catalog.clone(), old.popularity.clone(), index);
         self.snapshot.store(Some(Arc::new(new)));
+    }
+
+    pub(super) fn caches(&self) -> Option<&Caches> {
+        self.caches.as_deref()
+    }
+
+    pub(super) fn store_tag(&self) -> &str {
+        &self.store_tag
     }
 
     pub(super) fn clock(&self) -> &SharedClock {

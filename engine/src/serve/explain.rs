@@ -21,6 +21,7 @@ pub(super) async fn explain(
         return Err(EngineError::UnknownProduct(product_id));
     };
     let (q, user_id, filter) = (ask.q.clone(), ask.user_id.clone(), ask.filter.clone());
+    run.anew = true;
     let found = find(&mut run, ask).await?;
     let passes = found.ask.allowed.as_ref().is_none_or(|allowed| allowed.contains(ordinal));
     let place = found.ranked.iter().position(|ranked| ranked.ordinal == ordinal);

@@ -58,7 +58,7 @@ impl Run<'_> {
 
     async fn stored(&self, ids: Vec<String>) -> Result<Vec<Option<Product>>, String> {
         let wait = self.left(self.policy.resilience.deadlines.store);
-        within(wait, self.engine.store().products(ids)).await
+        within(wait, self.read_products(ids)).await
     }
 }
 

@@ -2,8 +2,10 @@
 //! events, builds what they touch and publishes it whole. What cannot be loaded changes nothing but
 //! a note.
 
+use super::Caches;
 use super::indexes;
 use super::snapshot::{Index, Snapshot};
+use crate::cache::{CacheKind, Change, Reason};
 use crate::catalog::Catalog;
 use crate::features::{Popularity, PopularityBuilder};
 use crate::store::{DataStore, StoreError};
@@ -23,12 +25,16 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Popularity is made anew this often while events come in.
 const POPULARITY: Duration = Duration::from_secs(300);
 
+/// Products that changed at once and are named; more, and everything may have changed.
+const MOST_CHANGES: usize = 5_000;
+
 /// What the keeper reads.
 pub(super) struct Source {
     pub store: Arc<dyn DataStore>,
     pub data_dir: PathBuf,
     pub embedding_model: Option<PathBuf>,
     pub clock: SharedClock,
+    pub caches: Option<Arc<Caches>>,
 }
 
 /// Handle of the keeper's thread, which ends when this is dropped.
@@ -56,6 +62,7 @@ impl Keeper {
             notes: notes.clone(),
             made: None,
             popularity_at: now,
+            foreign_events: None,
             refused: None,
             loaded_at: now,
         };
@@ -100,6 +107,8 @@ struct Upkeep {
     notes: Arc<ArcSwap<Vec<String>>>,
     made: Option<Made>,
     popularity_at: Instant,
+    /// Events of others, as last counted.
+    foreign_events: Option<u64>,
     refused: Option<Refused>,
     loaded_at: Instant,
 }
@@ -128,6 +137,7 @@ impl Upkeep {
     fn refresh(&mut self, notes: &mut Vec<String>) -> Result<(), StoreError> {
         let current = self.snapshot.load_full();
         let store = self.source.store.clone();
+        self.note_foreign_events()?;
         let revision = store.catalog_revision()?;
         let catalog = match &current {
             Some(current) if current.catalog.revision() == revision => current.catalog.clone(),
@@ -150,7 +160,54 @@ impl Upkeep {
                 notes = ?snapshot.index.notes,
                 "snapshot published"
             );
-            self.snapshot.store(Some(Arc::new(snapshot)));
+            let snapshot = Arc::new(snapshot);
+            self.snapshot.store(Some(snapshot.clone()));
+            if let Some(before) = &current {
+                self.note_changes(before, &snapshot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what does not hold any more of what was remembered under the snapshot before. Every instance finds
+    /// out by itself, so nobody is told.
+    fn note_changes(&self, before: &Snapshot, now: &Snapshot) {
+        let Some(caches) = &self.source.caches else {
+            return;
+        };
+        if !Arc::ptr_eq(&before.catalog, &now.catalog) {
+            let changed = before.catalog.changed_in(&now.catalog).take(MOST_CHANGES + 1);
+            let changed: Vec<String> = changed.map(str::to_owned).collect();
+            let revision = now.catalog.revision();
+            if changed.len() > MOST_CHANGES {
+                let all = Change::all(None, Reason::ProductUpdate);
+                caches.log.note(&Change { revision, ..all });
+            } else if !changed.is_empty() {
+                caches.log.note(&Change::products(changed, Reason::ProductUpdate, revision));
+            }
+        }
+        if !Arc::ptr_eq(&before.popularity, &now.popularity) {
+            caches.log.note(&Change::all(Some(CacheKind::Popular), Reason::Popularity));
+        }
+        if before.index.version != now.index.version {
+            // Keys have another version now; what lies under the old ones is only in the way.
+            caches.candidates.clear();
+        }
+    }
+
+    /// Histories are remembered until their users act here. Where others store events (an import, the process
+    /// that is being replaced by an upgrade) it is not known whose.
+    fn note_foreign_events(&mut self) -> Result<(), StoreError> {
+        let Some(caches) = &self.source.caches else {
+            return Ok(());
+        };
+        let foreign = self.source.store.foreign_events()?;
+        let before = self.foreign_events.replace(foreign);
+        if before.is_some_and(|before| before < foreign) {
+            for layer in [CacheKind::Features, CacheKind::Results, CacheKind::Candidates] {
+                // Told, and not only noted: what is in Redis is as old.
+                caches.tell(Change::all(Some(layer), Reason::Import));
+            }
         }
         Ok(())
     }

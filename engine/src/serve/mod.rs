@@ -3,6 +3,8 @@
 
 mod answer;
 mod ask;
+mod caches;
+mod candidates;
 mod engine;
 mod explain;
 mod indexes;
@@ -10,6 +12,7 @@ mod items;
 mod keeper;
 mod pool;
 mod recommend;
+mod remembered;
 mod run;
 mod search;
 mod snapshot;
@@ -20,5 +23,6 @@ mod tests;
 
 pub use answer::{Answer, EngineError, Item};
 pub use ask::{Field, ProductAsk, RecommendAsk, SearchAsk};
-pub use engine::{Engine, Options, Status};
+pub use caches::{Caches, WeightsOf};
+pub use engine::{Engine, Made, Options, Status};
 pub use trace::{Outcome, RetrieverReport, Stage, Trace};

@@ -1,5 +1,6 @@
 //! `GET /recommend`, `/similar`, `/popular`: answers without a query.
 
+use super::remembered::Question;
 use super::run::Run;
 use super::search::{applicable, note_missing};
 use super::{Answer, EngineError, Field, ProductAsk, RecommendAsk};
@@ -20,7 +21,7 @@ pub(super) async fn recommend(mut run: Run<'_>, ask: RecommendAsk) -> Result<Ans
     question.history = run.history(&ask.user_id).await;
     let taste = Taste::of(&question.history, &run.snapshot.catalog, &run.policy.ranking);
     let reason = |catalog: &Catalog, ranked: &Ranked| why_recommended(catalog, ranked, &taste);
-    answer(run, question, ask.k, &ask.fields, &reason).await
+    answer(run, question, ask.k, &ask.fields, &reason, None).await
 }
 
 /// What is like a product, by its words and by its embedding.
@@ -36,7 +37,15 @@ pub(super) async fn similar(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
     (question.like, question.text) = (Some(like), text);
     run.stage("understand");
     let reason = |_: &Catalog, _: &Ranked| format!("similar to {}", row.name);
-    answer(run, question, ask.k, &ask.fields, &reason).await
+    let (remember, remembered) =
+        run.candidates(&["similar", &id], &question, &ask.filter, None).await;
+    if let Some(pool) = remembered {
+        run.mode = run.snapshot.mode(run.policy.query.semantic.enabled);
+        let ranked = run.rank_again(pool).await?;
+        let items = run.items(ranked, ask.k, &ask.fields, &reason).await;
+        return Ok(Answer { items, mode: run.mode, trace: run.trace });
+    }
+    answer(run, question, ask.k, &ask.fields, &reason, remember).await
 }
 
 /// What everybody buys; by popularity alone.
@@ -44,7 +53,7 @@ pub(super) async fn popular(mut run: Run<'_>, ask: ProductAsk) -> Result<Answer,
     let question = Arc::new(limited(&run, &ask.filter, ask.k).await?);
     run.stage("understand");
     let lists = run.popular(&question).await?;
-    let mut ranked = run.rank(&question, lists).await?;
+    let (mut ranked, _) = run.rank(&question, lists).await?;
     ranked.iter_mut().for_each(|ranked| ranked.score = ranked.parts.popularity);
     let id = |ranked: &Ranked| run.snapshot.catalog.row(ranked.ordinal).map(|row| row.id.clone());
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a).cmp(&id(b))));
@@ -67,6 +76,7 @@ async fn answer(
     k: usize,
     fields: &[Field],
     reason: super::items::Reason<'_>,
+    remember: Option<Question>,
 ) -> Result<Answer, EngineError> {
     let question = Arc::new(question);
     let retrievers = applicable(&run, &question);
@@ -78,7 +88,10 @@ async fn answer(
     if popular_instead {
         lists = run.popular(&question).await?;
     }
-    let ranked = run.rank(&question, lists).await?;
+    let (ranked, pool) = run.rank(&question, lists).await?;
+    if !popular_instead {
+        run.remember(remember, &pool);
+    }
     let limited = |_: &Catalog, _: &Ranked| "popular; similar is limited at the moment".to_owned();
     let reason: super::items::Reason<'_> = if popular_instead { &limited } else { reason };
     let items = run.items(ranked, k, fields, reason).await;

@@ -1,23 +1,25 @@
 //! One request's walk through the engine: what it asks the pool and the store for, how long it
 //! waits, and the record of both.
 
+use super::candidates::Pool;
 use super::snapshot::Snapshot;
 use super::{Engine, EngineError, Outcome, RetrieverReport, Stage, Trace};
-use crate::catalog::UserEvent;
+use crate::cache::Entry;
+use crate::catalog::{Catalog, UserEvent};
 use crate::features::FeatureBatch;
 use crate::query::Filter;
 use crate::rank::{Ranked, merge, rank};
 use crate::resilience::Mode;
 use crate::retrieve::{Allowed, Ask, Candidate, RetrieveError, Retriever, Source};
 use penstock_config::clock::Clock;
-use penstock_config::policy::Policy;
+use penstock_config::policy::{Policy, Ranking};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// A user's events that are looked at.
-const HISTORY: usize = 200;
+pub(super) const HISTORY: usize = 200;
 /// What an answer cannot do without is waited for this long: only a stuck engine takes it. The
 /// deadlines of the policy are for what an answer can do without.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +34,10 @@ pub(super) struct Run<'e> {
     pub policy: Arc<Policy>,
     pub snapshot: Arc<Snapshot>,
     pub mode: Mode,
+    /// No better mode is wanted.
+    pub most: Mode,
+    /// Nothing remembered is used: the answer tells how it is made.
+    pub anew: bool,
     pub trace: Trace,
     started: Instant,
     stage_started: Instant,
@@ -47,8 +53,17 @@ impl<'e> Run<'e> {
             catalog_revision: snapshot.catalog.revision(),
             ..Trace::default()
         };
-        let mode = Mode::Full;
-        Ok(Self { engine, policy, snapshot, mode, trace, started: now, stage_started: now })
+        Ok(Self {
+            engine,
+            policy,
+            snapshot,
+            mode: Mode::Full,
+            most: Mode::Full,
+            anew: false,
+            trace,
+            started: now,
+            stage_started: now,
+        })
     }
 
     /// Ends the stage that runs and starts the next.
@@ -111,7 +126,7 @@ impl<'e> Run<'e> {
     /// The user's latest events; none, and a lesser mode, when the store is late or failing.
     pub async fn history(&mut self, user_id: &str) -> Vec<UserEvent> {
         let wait = self.left(self.policy.resilience.deadlines.store);
-        let read = self.engine.store().recent_events(user_id.to_owned(), HISTORY);
+        let read = self.read_history(user_id, HISTORY);
         let events = match timeout(wait, read).await {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => {
@@ -169,12 +184,13 @@ impl<'e> Run<'e> {
         self.retrieve(ask, retriever.into_iter().collect()).await
     }
 
-    /// Fuses, fetches the features of all candidates at once, and orders them; on a ranking thread.
+    /// Joins the lists and fetches the features of all candidates at once, then orders them; on a ranking thread.
+    /// Gives what was ordered, too.
     pub async fn rank(
         &mut self,
         ask: &Arc<Ask>,
         lists: Vec<Vec<Candidate>>,
-    ) -> Result<Vec<Ranked>, EngineError> {
+    ) -> Result<(Vec<Ranked>, Arc<Pool>), EngineError> {
         let (snapshot, ask) = (self.snapshot.clone(), ask.clone());
         let clock = self.engine.clock().clone();
         let reports = self.trace.retrievers.iter();
@@ -183,12 +199,27 @@ impl<'e> Run<'e> {
             .map(|report| report.source)
             .filter(|source| matches!(source, Source::Keyword | Source::Semantic))
             .collect();
-        let work = move || rank_all(&snapshot, &ask, &lists, &took_part, &*clock);
+        let work = move || {
+            let gather = || gather(&snapshot, &ask, &lists, &took_part, clock.unix_micros());
+            let (pool, features) = timed(&*clock, gather);
+            let (ranked, ranking) =
+                timed(&*clock, || order(&pool, &snapshot.catalog, &ask.policy.ranking));
+            (ranked, Arc::new(pool), features, ranking)
+        };
         // Retrieval has been paid for: rank it even if the queue has filled up meanwhile.
-        let (ranked, features, ranking) = self.on_ranking_thread(usize::MAX, work).await?;
+        let (ranked, pool, features, ranking) = self.on_ranking_thread(usize::MAX, work).await?;
         self.trace.stages.push(Stage { name: "features", micros: features });
         self.trace.stages.push(Stage { name: "rank", micros: ranking });
         self.stage_started = self.engine.clock().now();
+        Ok((ranked, pool))
+    }
+
+    /// Orders candidates that are remembered; on a ranking thread.
+    pub async fn rank_again(&mut self, pool: Arc<Entry<Pool>>) -> Result<Vec<Ranked>, EngineError> {
+        let (snapshot, policy) = (self.snapshot.clone(), self.policy.clone());
+        let work = move || order(&pool.value, &snapshot.catalog, &policy.ranking);
+        let ranked = self.on_ranking_thread(self.policy.resilience.max_queue, work).await?;
+        self.stage("rank");
         Ok(ranked)
     }
 }
@@ -222,29 +253,29 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn rank_all(
+/// Everything ranking needs to know of the candidates.
+fn gather(
     snapshot: &Snapshot,
     ask: &Ask,
     lists: &[Vec<Candidate>],
     took_part: &[Source],
-    clock: &dyn Clock,
-) -> (Vec<Ranked>, u64, u64) {
-    let ((matches, features), features_micros) = timed(clock, || {
-        let mut matches = merge(lists.iter().map(Vec::as_slice));
-        matches.retain(|(ordinal, _)| Some(*ordinal) != ask.like);
-        if let [_, _] = took_part {
-            took_part.iter().for_each(|source| complete(snapshot, ask, *source, &mut matches));
-        }
-        let ordinals = matches.iter().map(|(ordinal, _)| *ordinal);
-        let half_life = ask.policy.ranking.freshness_half_life;
-        let now = clock.unix_micros() / 1_000_000;
-        let features =
-            FeatureBatch::fetch(ordinals, &snapshot.catalog, &snapshot.popularity, now, half_life);
-        (matches, features)
-    });
-    let (ranked, rank_micros) =
-        timed(clock, || rank(&matches, &features, &snapshot.catalog, &ask.policy.ranking));
-    (ranked, features_micros, rank_micros)
+    now_micros: i64,
+) -> Pool {
+    let mut matches = merge(lists.iter().map(Vec::as_slice));
+    matches.retain(|(ordinal, _)| Some(*ordinal) != ask.like);
+    if let [_, _] = took_part {
+        took_part.iter().for_each(|source| complete(snapshot, ask, *source, &mut matches));
+    }
+    let ordinals = matches.iter().map(|(ordinal, _)| *ordinal);
+    let half_life = ask.policy.ranking.freshness_half_life;
+    let now = now_micros / 1_000_000;
+    let features =
+        FeatureBatch::fetch(ordinals, &snapshot.catalog, &snapshot.popularity, now, half_life);
+    Pool { matches, features }
+}
+
+fn order(pool: &Pool, catalog: &Catalog, ranking: &Ranking) -> Vec<Ranked> {
+    rank(&pool.matches, &pool.features, catalog, ranking)
 }
 
 /// A product that only one retriever brought has a score with the other, too; without it, fusion would

@@ -32,25 +32,35 @@ pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, 
         return Ok(Searched { ask: Arc::new(question), ranked: Vec::new() });
     }
     let retrievers = applicable(run, &question);
-    if let Some(user) = &ask.user_id
-        && retrievers.iter().any(|retriever| retriever.personal())
-    {
+    let personal = retrievers.iter().any(|retriever| retriever.personal());
+    let user = ask.user_id.as_deref().filter(|_| personal);
+    let typed = by_id(run, &ask.q, &question);
+    // Whether an id was typed is asked as it was written; everything else without capitals and blanks.
+    let as_id = if typed.is_some() { ask.q.trim() } else { "" };
+    let (remember, remembered) =
+        run.candidates(&["search", as_id], &question, &ask.filter, user).await;
+    if let Some(pool) = remembered {
+        run.mode = run.snapshot.mode(run.policy.query.semantic.enabled);
+        let ranked = run.rank_again(pool).await?;
+        return Ok(Searched { ask: Arc::new(question), ranked });
+    }
+    if let Some(user) = user {
         question.history = run.history(user).await;
     }
     let question = Arc::new(question);
     let mut lists = run.retrieve(&question, retrievers).await?;
     note_missing(run);
-    lists.extend(by_id(run, &ask.q, &question));
-    let (question, lists) = if run.mode == Mode::Popular {
+    if run.mode == Mode::Popular {
         // Nothing that reads text is left: what is popular is better than nothing.
         let popular = Ask { text: String::new(), ..(*question).clone() };
         let popular = Arc::new(popular);
         let lists = run.popular(&popular).await?;
-        (popular, lists)
-    } else {
-        (question, lists)
-    };
-    let ranked = run.rank(&question, lists).await?;
+        let (ranked, _) = run.rank(&popular, lists).await?;
+        return Ok(Searched { ask: popular, ranked });
+    }
+    lists.extend(typed);
+    let (ranked, pool) = run.rank(&question, lists).await?;
+    run.remember(remember, &pool);
     Ok(Searched { ask: question, ranked })
 }
 
@@ -62,7 +72,7 @@ fn by_id(run: &Run<'_>, q: &str, question: &Ask) -> Option<Vec<Candidate>> {
     let ordinal = run.snapshot.catalog.ordinal(q).filter(|_| q.len() >= LENGTH)?;
     let allowed = question.allowed.as_ref().is_none_or(|allowed| allowed.contains(ordinal));
     let candidate = Candidate { ordinal, score: 1.0, raw: 1.0, source: Source::Keyword };
-    (allowed && run.mode != Mode::Popular).then(|| vec![candidate])
+    allowed.then(|| vec![candidate])
 }
 
 /// The mode, from the retrievers that read text and took no part.

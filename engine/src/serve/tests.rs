@@ -197,6 +197,7 @@ fn shop(retrievers: Vec<Fixed>) -> Shop {
         embedding_model: None,
         workers: 2,
         clock: clock::system(),
+        caches: None,
     };
     let engine = Engine::with_store(options, store.clone(), policy.clone()).expect("an engine");
     let index = super::snapshot::Index {

@@ -1,5 +1,6 @@
 //! What the engine decided for one request: its part of the decision record.
 
+use crate::cache::Tier;
 use crate::retrieve::Source;
 
 /// A stage and how long it took.
@@ -52,6 +53,9 @@ pub struct Trace {
     pub index_version: String,
     /// Revision of the catalogue that answered.
     pub catalog_revision: u64,
+    /// Where the candidates were remembered; absent: they were retrieved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Tier>,
     /// Why the mode is not `full`, in words.
     pub degraded: Vec<String>,
 }

@@ -71,6 +71,12 @@ pub trait Bulk: Send + Sync {
     /// Rows in each table.
     fn counts(&self) -> Result<Counts, StoreError>;
 
+    /// Grows when events are stored by anybody but this handle: another process, an import. A store that cannot
+    /// tell says 0.
+    fn foreign_events(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     /// Every product, in ascending order of its number.
     fn scan_products(&self, each: &mut dyn FnMut(StoredProduct)) -> Result<(), StoreError>;
 

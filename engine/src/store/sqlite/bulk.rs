@@ -5,6 +5,7 @@ use super::rows::{self, PRODUCT_COLUMNS};
 use super::{SqliteStore, failed, file};
 use crate::catalog::{Ordinal, UserEvent};
 use crate::store::{Bulk, Counts, Import, StoreError, StoredProduct};
+use std::sync::atomic::Ordering;
 
 /// Products read in one transaction. Embedding them may take hours, and the write-ahead log cannot be
 /// emptied past an open reader.
@@ -38,6 +39,16 @@ impl Bulk for SqliteStore {
                 events: events.unsigned_abs(),
             })
             .map_err(failed("counting rows"))
+    }
+
+    fn foreign_events(&self) -> Result<u64, StoreError> {
+        // Read first: what is appended meanwhile is rather taken for foreign once than never.
+        let appended = self.appended.load(Ordering::Acquire);
+        let stored = self
+            .side()
+            .query_row("SELECT coalesce(max(rowid), 0) FROM events", [], |row| row.get::<_, i64>(0))
+            .map_err(failed("looking for events of others"))?;
+        Ok(stored.unsigned_abs().saturating_sub(appended))
     }
 
     fn scan_products(&self, each: &mut dyn FnMut(StoredProduct)) -> Result<(), StoreError> {

@@ -27,7 +27,8 @@ use penstock_config::clock::SharedClock;
 use reader::{Read, Readers};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use writer::Writer;
@@ -68,6 +69,8 @@ pub struct SqliteStore {
     clock: SharedClock,
     readers: Readers,
     writer: Writer,
+    /// New events stored through this handle.
+    appended: Arc<AtomicU64>,
     // For the small questions of jobs and pollers; never used by requests.
     side: Mutex<Connection>,
 }
@@ -97,8 +100,9 @@ impl SqliteStore {
         staging::sweep(&path)?;
         let side = file::connect(&path, &settings)?;
         let readers = Readers::start(&path, &settings, &clock)?;
-        let writer = Writer::start(&path, &settings, &clock)?;
-        Ok(Self { path, settings, clock, readers, writer, side: Mutex::new(side) })
+        let appended: Arc<AtomicU64> = Arc::default();
+        let writer = Writer::start(&path, &settings, &clock, appended.clone())?;
+        Ok(Self { path, settings, clock, readers, writer, appended, side: Mutex::new(side) })
     }
 
     /// Where the store is.

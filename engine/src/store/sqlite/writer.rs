@@ -10,6 +10,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use penstock_config::clock::SharedClock;
 use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
@@ -37,13 +39,14 @@ impl Writer {
         path: &Path,
         settings: &Settings,
         clock: &SharedClock,
+        appended: Arc<AtomicU64>,
     ) -> Result<Self, StoreError> {
         let mut connection = file::connect(path, settings)?;
         let (queue, calls) = bounded(settings.queue);
         let clock = clock.clone();
         let thread = std::thread::Builder::new()
             .name("store-write".into())
-            .spawn(move || serve(&mut connection, &calls, &clock))
+            .spawn(move || serve(&mut connection, &calls, &clock, &appended))
             .map_err(|e| StoreError::Unavailable(format!("cannot start a thread: {e}")))?;
         Ok(Self { queue: Some(queue), bound: settings.queue, thread: Some(thread) })
     }
@@ -67,7 +70,12 @@ impl Drop for Writer {
     }
 }
 
-fn serve(connection: &mut Connection, calls: &Receiver<Append>, clock: &SharedClock) {
+fn serve(
+    connection: &mut Connection,
+    calls: &Receiver<Append>,
+    clock: &SharedClock,
+    appended: &AtomicU64,
+) {
     while let Ok(first) = calls.recv() {
         let mut events = first.events.len();
         let mut group = vec![first];
@@ -85,6 +93,8 @@ fn serve(connection: &mut Connection, calls: &Receiver<Append>, clock: &SharedCl
         let start = clock.now();
         match write(connection, &group) {
             Ok(fresh) => {
+                let new = fresh.iter().flatten().filter(|new| **new).count();
+                appended.fetch_add(new as u64, Ordering::AcqRel);
                 for (call, fresh) in group.into_iter().zip(fresh) {
                     let _ = call.reply.send(Ok(fresh));
                 }

@@ -352,6 +352,7 @@ fn a_version_is_taken_when_nothing_is_lost_by_it() {
         embedding_model: Some(shop.folder.path().join("not-mounted")),
         workers: 1,
         clock: penstock_config::clock::system(),
+        caches: None,
     };
     let engine = Engine::open(options, Arc::new(Policy::default())).unwrap();
     let wait = |version: &versions::Version, mode: Mode| {

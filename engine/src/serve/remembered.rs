@@ -1,0 +1,160 @@
+//! A request's use of what the engine remembers.
+
+use super::caches::{Caches, Feature, is_fresh};
+use super::candidates::Pool;
+use super::run::Run;
+use super::{Outcome, RetrieverReport};
+use crate::cache::{CacheKind, Entry, Key, Lives, Mark, Tags, Versions, digest};
+use crate::catalog::{Product, UserEvent};
+use crate::query::Filter;
+use crate::retrieve::Ask;
+use crate::store::StoreError;
+use std::sync::Arc;
+
+/// A question whose candidates may be remembered.
+pub(super) struct Question {
+    key: Key,
+    mark: Mark,
+    user: Option<String>,
+}
+
+impl Run<'_> {
+    fn caches(&self) -> Option<&Caches> {
+        self.engine.caches().filter(|_| !self.anew)
+    }
+
+    /// For work that begins now.
+    fn mark(&self, caches: &Caches) -> Mark {
+        caches.candidates.mark(self.snapshot.catalog.revision())
+    }
+
+    /// What was found for this question before. `parts` say what is asked beside the text, `user` whose history it
+    /// depends on.
+    pub async fn candidates(
+        &mut self,
+        parts: &[&str],
+        ask: &Ask,
+        filter: &Filter,
+        user: Option<&str>,
+    ) -> (Option<Question>, Option<Arc<Entry<Pool>>>) {
+        let Some(caches) = self.caches().filter(|caches| caches.candidates.is_on(&self.policy))
+        else {
+            return (None, None);
+        };
+        let mark = self.mark(caches);
+        let policy = &self.policy;
+        let best = self.snapshot.mode(policy.query.semantic.enabled).max(self.most);
+        let versions = Versions::of([
+            ('s', self.engine.store_tag()),
+            ('i', self.snapshot.index.version.as_str()),
+            ('m', best.name()),
+            ('q', policy.retrieval.as_str()),
+        ]);
+        let wide = ask.k.max(policy.query.keyword.candidates.min(policy.query.semantic.candidates));
+        let asked = [ask.text.clone(), filter.canonical(), wide.to_string()];
+        let asked = digest(asked.iter().map(String::as_str).chain(parts.iter().copied()));
+        let name = ["candidates", parts[0], &asked, user.unwrap_or("-")];
+        let key = Key::new(CacheKind::Candidates, &versions, name);
+        let hit = caches.candidates.get(policy, &key).await.filter(|hit| is_fresh(hit.freshness));
+        let question = Question { key, mark, user: user.map(str::to_owned) };
+        match hit {
+            Some(hit) => {
+                self.trace.candidates = Some(hit.tier);
+                (Some(question), Some(hit.entry))
+            }
+            None => (Some(question), None),
+        }
+    }
+
+    /// Remembers what was found, if everybody who was asked answered.
+    pub fn remember(&self, question: Option<Question>, pool: &Arc<Pool>) {
+        let whole = |report: &RetrieverReport| matches!(report.outcome, Outcome::Found { .. });
+        let (Some(question), Some(caches)) = (question, self.caches()) else {
+            return;
+        };
+        if !self.trace.retrievers.iter().all(whole) {
+            return;
+        }
+        let catalog = &self.snapshot.catalog;
+        let rows = pool.matches.iter().filter_map(|(ordinal, _)| catalog.row(*ordinal));
+        let tags = Tags::of(rows.map(|row| &*row.id), question.user.as_deref());
+        let lives = Lives::plain(caches.now_millis(), self.policy.cache.candidates.ttl);
+        let entry = Entry { value: Pool::clone(pool), lives, tags, mark: question.mark };
+        caches.candidates.put(&self.policy, &question.key, entry, true);
+    }
+
+    /// A user's latest events, newest first: as remembered, else from the store.
+    pub async fn read_history(
+        &self,
+        user_id: &str,
+        limit: usize,
+    ) -> Result<Vec<UserEvent>, StoreError> {
+        let store = self.engine.store();
+        let Some(caches) = self.caches() else {
+            return store.recent_events(user_id.to_owned(), limit).await;
+        };
+        let key = self.feature_key(user_id, "history");
+        let hit = caches.features.get(&self.policy, &key).await;
+        if let Some(hit) = hit.filter(|hit| is_fresh(hit.freshness))
+            && let Feature::History(events) = &hit.entry.value
+        {
+            return Ok(events.clone());
+        }
+        let mark = self.mark(caches);
+        let events = store.recent_events(user_id.to_owned(), limit).await?;
+        let entry = Entry {
+            value: Feature::History(events.clone()),
+            lives: Lives::plain(caches.now_millis(), self.policy.cache.features.user_ttl),
+            tags: Tags::of([], Some(user_id)),
+            mark,
+        };
+        caches.features.put(&self.policy, &key, entry, true);
+        Ok(events)
+    }
+
+    /// Products in the order of `ids`: as remembered, with one round trip for all of them, and the others from the
+    /// store, with one query.
+    pub async fn read_products(
+        &self,
+        ids: Vec<String>,
+    ) -> Result<Vec<Option<Product>>, StoreError> {
+        let store = self.engine.store();
+        let Some(caches) = self.caches() else {
+            return store.products(ids).await;
+        };
+        let keys: Vec<Key> = ids.iter().map(|id| self.feature_key(id, "fields")).collect();
+        let hits = caches.features.get_many(&self.policy, &keys).await;
+        let mut products: Vec<Option<Product>> = hits
+            .into_iter()
+            .map(|hit| match &hit.filter(|hit| is_fresh(hit.freshness))?.entry.value {
+                Feature::Fields(product) => Some(product.clone()),
+                Feature::History(_) => None,
+            })
+            .collect();
+        let missing: Vec<usize> = (0..ids.len()).filter(|&at| products[at].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(products);
+        }
+        let mark = self.mark(caches);
+        let asked = missing.iter().map(|&at| ids[at].clone()).collect();
+        let read = store.products(asked).await?;
+        for (at, product) in missing.into_iter().zip(read) {
+            let Some(product) = product else { continue };
+            let entry = Entry {
+                value: Feature::Fields(product.clone()),
+                lives: Lives::plain(caches.now_millis(), self.policy.cache.features.product_ttl),
+                tags: Tags::of([product.id.as_str()], None),
+                mark,
+            };
+            caches.features.put(&self.policy, &keys[at], entry, true);
+            products[at] = Some(product);
+        }
+        Ok(products)
+    }
+
+    /// `feature:{id}:{name}`. Features depend on the store alone.
+    fn feature_key(&self, id: &str, name: &str) -> Key {
+        let versions = Versions::of([('s', self.engine.store_tag())]);
+        Key::new(CacheKind::Features, &versions, ["feature", id, name])
+    }
+}
