@@ -7,6 +7,7 @@ use crate::drain::Drain;
 use crate::engine::EngineSlot;
 use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
+use crate::results::{Results, Warming};
 use crate::server::Addresses;
 use crate::telemetry::{AccessLog, Metrics, Spans};
 use crate::upstream::Pool;
@@ -14,7 +15,7 @@ use penstock_config::bootstrap::Bootstrap;
 use penstock_config::clock::SharedClock;
 use penstock_config::watch::Watcher;
 use penstock_engine::redis::Link;
-use penstock_engine::serve::EngineError;
+use penstock_engine::serve::{Caches, EngineError};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -54,6 +55,12 @@ pub struct App {
     pub started: Instant,
     /// Where this process listens, once it does.
     pub listening: OnceLock<Addresses>,
+    /// What is remembered, and who is told of changes.
+    pub caches: Arc<Caches>,
+    /// Answers that are remembered.
+    pub results: Results,
+    /// What is asked most, and how warming stands.
+    pub warming: Warming,
     /// Search and recommendations, or why there are none yet.
     pub engine: Arc<EngineSlot>,
 }

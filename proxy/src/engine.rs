@@ -51,6 +51,7 @@ fn open(app: &App) -> Result<(), EngineError> {
         embedding_model: settings.embedding_model.clone(),
         workers: settings.workers,
         clock: app.clock.clone(),
+        caches: Some(app.caches.clone()),
     };
     let opened = Engine::open(options, app.policies.current());
     let engine = opened.inspect_err(|error| {

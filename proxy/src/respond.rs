@@ -284,6 +284,22 @@ impl Reply {
         Self { cache_control: NO_STORE, ..Self::json(status, content) }
     }
 
+    /// A JSON document that is there as bytes, with its entity tag.
+    pub fn remembered(body: Bytes, etag: HeaderValue) -> Self {
+        Self {
+            status: 200,
+            content_type: "application/json",
+            cache_control: PRIVATE,
+            headers: vec![(header::ETAG, etag)],
+            body,
+        }
+    }
+
+    /// The client has it already.
+    pub fn not_modified(etag: HeaderValue) -> Self {
+        Self { status: 304, body: Bytes::new(), ..Self::remembered(Bytes::new(), etag) }
+    }
+
     /// The answer to `OPTIONS`.
     pub fn options(allow: &'static str) -> Self {
         Self {
@@ -323,7 +339,8 @@ impl Reply {
 
     fn header(&self, decision: &Decision) -> pingora::Result<ResponseHeader> {
         let mut head = ResponseHeader::build(self.status, Some(10 + self.headers.len()))?;
-        if self.status != StatusCode::NO_CONTENT {
+        // RFC 9110, 8.6 and 15.4.5: neither has a body, and 304 says of one only what validates it.
+        if self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED {
             head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
             head.insert_header(header::CONTENT_TYPE, self.content_type)?;
             head.insert_header("X-Content-Type-Options", "nosniff")?;
@@ -384,6 +401,7 @@ async fn send(session: &mut Session, reply: Reply, decision: &mut Decision) -> p
     decision.status = reply.status;
     let bodyless = session.req_header().method == http::Method::HEAD
         || reply.status == StatusCode::NO_CONTENT
+        || reply.status == StatusCode::NOT_MODIFIED
         || reply.body.is_empty();
     let head = reply.header(decision)?;
     session.write_response_header(Box::new(head), bodyless).await?;
@@ -392,7 +410,7 @@ async fn send(session: &mut Session, reply: Reply, decision: &mut Decision) -> p
 }
 
 /// Serialises what is known to serialise.
-fn json(content: &impl Serialize) -> Bytes {
+pub(crate) fn json(content: &impl Serialize) -> Bytes {
     serde_json::to_vec(content)
         .expect("our own types have string keys and no failing fields")
         .into()

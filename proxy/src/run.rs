@@ -8,6 +8,7 @@ use crate::drain::Drain;
 use crate::engine::{self, EngineSlot};
 use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
+use crate::results::{Results, Warming};
 use crate::server;
 use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
 use crate::upstream::Pool;
@@ -19,6 +20,7 @@ use penstock_config::policy::install_defaults;
 use penstock_config::problem::Problems;
 use penstock_config::watch::{WatchOptions, Watcher};
 use penstock_engine::redis::Link;
+use penstock_engine::serve::Caches;
 use prometheus::Registry;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -152,7 +154,15 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     lists.refresh(|| policies.current(), &shared_entries);
     let keys = Arc::new(Keys::open(&settings.policy_dir, &settings.data_dir, clock.clone()));
     keys.follow()?;
+    let policy = policies.current();
+    let caches =
+        Caches::new(&policy, link.clone(), clock.clone(), Arc::new(metrics.layers.clone()));
+    let results = Results::new(&caches, &policy);
+    caches.remember_weights(&policy);
     Ok(App {
+        caches: Arc::new(caches),
+        results,
+        warming: Warming::kept_in(&settings.data_dir, &policy),
         policies,
         keys,
         lists,

@@ -12,10 +12,12 @@ use crate::admission::Verdict;
 use crate::admission::abuse::Penalty;
 use crate::admission::lists::Listed;
 use crate::identity::Client;
+use crate::results::Served;
 use crate::route::Endpoint;
 use crate::telemetry::traceparent::Trace;
+use penstock_engine::cache::Tier;
 use penstock_engine::resilience::Mode;
-use penstock_engine::serve::{Answer, RetrieverReport};
+use penstock_engine::serve::RetrieverReport;
 use serde::{Serialize, Serializer};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -29,6 +31,14 @@ const MAX_TEXT_BYTES: usize = 2_048;
 pub enum CacheOutcome {
     /// No cache was asked.
     Bypass,
+    /// Nothing was remembered.
+    Miss,
+    /// From memory of this process.
+    HitL1,
+    /// From Redis.
+    HitL2,
+    /// From either, past its life.
+    Stale,
 }
 
 impl CacheOutcome {
@@ -36,6 +46,10 @@ impl CacheOutcome {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bypass => "bypass",
+            Self::Miss => "miss",
+            Self::HitL1 => "hit-l1",
+            Self::HitL2 => "hit-l2",
+            Self::Stale => "stale",
         }
     }
 }
@@ -45,7 +59,8 @@ impl CacheOutcome {
 pub struct Cache {
     /// Where the answer came from.
     pub outcome: CacheOutcome,
-    /// Why.
+    /// Why; empty where there is nothing to say.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub why: &'static str,
 }
 
@@ -122,6 +137,9 @@ pub struct Decision {
     /// The catalogue that answered.
     #[serde(skip_serializing_if = "is_zero")]
     pub catalog_revision: u64,
+    /// Where the candidates were remembered; absent: they were retrieved, or not needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Tier>,
     /// How much of the job was done; absent where no engine was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
@@ -169,11 +187,12 @@ impl Decision {
             listed: None,
             verdicts: Vec::new(),
             penalty: None,
-            cache: Cache { outcome: CacheOutcome::Bypass, why: "no result cache" },
+            cache: Cache { outcome: CacheOutcome::Bypass, why: "not cached" },
             stages: Vec::new(),
             policy_version,
             index_version: String::new(),
             catalog_revision: 0,
+            candidates: None,
             mode: None,
             degraded: Vec::new(),
             retrievers: Vec::new(),
@@ -199,15 +218,21 @@ impl Decision {
         self.stages.push(Stage { name, micros: micros(took) });
     }
 
-    /// Takes over what the engine decided.
-    pub fn answered(&mut self, answer: &Answer) {
-        self.mode = Some(answer.mode);
-        self.results = Some(answer.items.len());
-        self.index_version.clone_from(&answer.trace.index_version);
-        self.catalog_revision = answer.trace.catalog_revision;
-        self.degraded.clone_from(&answer.trace.degraded);
-        self.retrievers.clone_from(&answer.trace.retrievers);
-        for stage in &answer.trace.stages {
+    /// Takes over what is known of an answer, and what the engine decided where it was made for this request.
+    pub fn answered(&mut self, served: &Served) {
+        let body = &served.body;
+        self.cache = served.cache;
+        self.mode = Some(if served.stale { body.mode.max(Mode::Stale) } else { body.mode });
+        self.results = Some(body.results);
+        self.index_version.clone_from(&body.index_version);
+        self.catalog_revision = body.catalog_revision;
+        let Some(trace) = &served.trace else {
+            return;
+        };
+        self.candidates = trace.candidates;
+        self.degraded.clone_from(&trace.degraded);
+        self.retrievers.clone_from(&trace.retrievers);
+        for stage in &trace.stages {
             self.stages.push(Stage { name: engine_stage(stage.name), micros: stage.micros });
         }
     }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::results::Body;
+use penstock_engine::serve::Answer;
 use std::sync::Arc;
 
 /// A decision about `GET /search?q=mug` from 1.2.3.4, as a test's starting point.
@@ -42,13 +44,23 @@ fn takes_over_the_engines_part() {
     answer.trace.index_version = "v7".into();
     answer.trace.degraded = vec!["no vectors".into()];
     answer.trace.stages = vec![penstock_engine::serve::Stage { name: "rank", micros: 9 }];
-    decision.answered(&answer);
+    let body = Body::of(&answer, bytes::Bytes::from_static(b"[]"));
+    let cache = Cache { outcome: CacheOutcome::Miss, why: "" };
+    let trace = Some(Arc::new(answer.trace));
+    let mut served = Served { body, cache, trace, stale: false };
+    decision.answered(&served);
     let json = serde_json::to_value(&decision).unwrap();
     assert_eq!(json["mode"], "keyword_only");
     assert_eq!(json["index_version"], "v7");
     assert_eq!(json["degraded"], serde_json::json!(["no vectors"]));
     assert_eq!(json["stages"], serde_json::json!([{"name": "engine_rank", "micros": 9}]));
     assert_eq!(json["results"], 0);
+    assert_eq!(json["cache"], serde_json::json!({"outcome": "miss"}));
+
+    // What is past its life is so whatever it was made as.
+    served.stale = true;
+    decision.answered(&served);
+    assert_eq!(decision.mode, Some(Mode::Stale));
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) fn of(app: &App) -> Value {
         "policy": app.policies.status(),
         "limits": limits(app),
         "redis": app.link.as_ref().map(|link| redis(&link.status())),
+        "caches": caches(app),
         "keys": app.keys.status(),
         "engine": engine,
         "upstream": app.upstream.status(),
@@ -42,6 +43,7 @@ pub(super) fn refresh(app: &App) {
     metrics.policy_age.set(policy.age_seconds as f64);
     metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
     metrics.limits.refresh(app);
+    metrics.layers.refresh(app);
     let keys = app.keys.status();
     metrics.keys.set(keys.keys as i64);
     metrics.keys_problems.set(keys.problems as i64);
@@ -79,6 +81,26 @@ pub(super) fn limits(app: &App) -> Value {
         "instances": shared.map_or(1, Shared::instances),
         "with_own_share": shared.is_some_and(Shared::is_alone),
     })
+}
+
+/// What is remembered, and whether the fleet's changes are heard.
+fn caches(app: &App) -> Value {
+    let policy = &app.policies.current().cache;
+    let layers: BTreeMap<_, _> = app
+        .caches
+        .held()
+        .into_iter()
+        .chain(app.results.held())
+        .map(|(kind, bytes, entries)| {
+            let layer = kind.layer(policy);
+            let on = policy.enabled && layer.enabled;
+            let held = json!({
+                "enabled": on, "bytes": bytes, "most_bytes": layer.memory, "entries": entries,
+            });
+            (kind.name(), held)
+        })
+        .collect();
+    json!({ "layers": layers, "changes": app.caches.log.status(), "warming": app.warming.round() })
 }
 
 fn redis(status: &penstock_engine::redis::Status) -> Value {

@@ -1,20 +1,34 @@
 //! Our own endpoints: each takes a route's part of the request and makes a reply or a problem.
 
+mod ask;
+mod body;
 mod events;
+mod popular_queries;
+mod remembered;
+pub mod warm;
+mod wishes;
+
+pub use body::Body;
+pub use remembered::{Results, Served, Warmed};
+pub use warm::{Warmer, Warming};
 
 use crate::app::App;
 use crate::context::Context;
 use crate::decision::micros;
+use crate::identity::keys::Keyed;
 use crate::params;
 use crate::respond::{Kind, Problem, Reply};
 use crate::route::Route;
+use ask::Ask;
 use futures::FutureExt;
-use penstock_engine::serve::{Answer, EngineError};
+use penstock_engine::serve::EngineError;
 use pingora::proxy::Session;
 use serde_json::json;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
+use wishes::Wishes;
 
 /// How long an answer may take before it is given up: the engine keeps its own deadline, of which
 /// this is a multiple. It only passes when the engine is stuck.
@@ -24,7 +38,7 @@ const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers a request to one of our endpoints. A panic ends this request and nothing else.
 pub async fn answer(
-    app: &App,
+    app: &Arc<App>,
     session: &mut Session,
     ctx: &mut Context,
     route: Route,
@@ -41,7 +55,7 @@ async fn guarded(answer: impl Future<Output = Result<Reply, Problem>>) -> Result
 }
 
 async fn dispatch(
-    app: &App,
+    app: &Arc<App>,
     session: &mut Session,
     ctx: &mut Context,
     route: Route,
@@ -52,9 +66,8 @@ async fn dispatch(
     let policy = ctx.policy.clone();
     match route {
         Route::Search => {
-            let ask = params::search(query, max_chars)?;
-            let answer = engine(app, ctx, patience, |engine| engine.search(policy, ask)).await?;
-            Ok(list(ctx, &answer))
+            let ask = Ask::Search(params::search(query, max_chars)?);
+            list(app, session, ctx, ask, patience).await
         }
         Route::Explain => {
             let (ask, product_id) = params::explain(query, max_chars)?;
@@ -65,19 +78,16 @@ async fn dispatch(
             Ok(Reply::fleeting(200, &explanation))
         }
         Route::Recommend { user_id } => {
-            let ask = params::recommend(query, user_id)?;
-            let answer = engine(app, ctx, patience, |engine| engine.recommend(policy, ask)).await?;
-            Ok(list(ctx, &answer))
+            let ask = Ask::Recommend(params::recommend(query, user_id)?);
+            list(app, session, ctx, ask, patience).await
         }
         Route::Similar { product_id } => {
-            let ask = params::products(query, Some(product_id))?;
-            let answer = engine(app, ctx, patience, |engine| engine.similar(policy, ask)).await?;
-            Ok(list(ctx, &answer))
+            let ask = Ask::Similar(params::products(query, Some(product_id))?);
+            list(app, session, ctx, ask, patience).await
         }
         Route::Popular => {
-            let ask = params::products(query, None)?;
-            let answer = engine(app, ctx, patience, |engine| engine.popular(policy, ask)).await?;
-            Ok(list(ctx, &answer))
+            let ask = Ask::Popular(params::products(query, None)?);
+            list(app, session, ctx, ask, patience).await
         }
         Route::Product { product_id } => {
             let product =
@@ -102,9 +112,29 @@ async fn dispatch(
     }
 }
 
-fn list(ctx: &mut Context, answer: &Answer) -> Reply {
-    ctx.decision.answered(answer);
-    Reply::json(200, &answer.items)
+/// A list of products: remembered, or made.
+async fn list(
+    app: &Arc<App>,
+    session: &Session,
+    ctx: &mut Context,
+    ask: Ask,
+    patience: Duration,
+) -> Result<Reply, Problem> {
+    let wishes = Wishes::read(&session.req_header().headers);
+    let may_bypass = ctx.decision.client.key.as_ref().is_some_and(Keyed::may_bypass_cache);
+    let anew = wishes.anew && may_bypass;
+    let began = app.clock.now();
+    let served = remembered::serve(app, &ctx.policy, ask, anew, patience).await;
+    // What the engine did is among the stages by itself.
+    let stage =
+        if matches!(&served, Ok(served) if served.trace.is_none()) { "results" } else { "engine" };
+    ctx.decision.stage(stage, app.clock.now() - began);
+    let served = served?;
+    ctx.decision.answered(&served);
+    if wishes.has(&served.body.etag) {
+        return Ok(Reply::not_modified(served.body.etag));
+    }
+    Ok(Reply::remembered(served.body.bytes, served.body.etag))
 }
 
 /// Waits for the engine, at most `patience`.

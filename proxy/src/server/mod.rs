@@ -10,9 +10,10 @@ mod shutdown;
 pub use listen::{Addresses, Bound, bind, inherit};
 
 use crate::app::App;
-use crate::fleet::{FlaggedFollower, Heartbeat, ListsFollower, Settler};
+use crate::fleet::{ChangesFollower, FlaggedFollower, Heartbeat, ListsFollower, Settler};
 use crate::gateway::Gateway;
 use crate::ops::{Ops, Token};
+use crate::results::Warmer;
 use crate::upstream::Prober;
 use door::Door;
 use listen::{Listening, Until};
@@ -82,9 +83,11 @@ pub fn run(app: Arc<App>, bound: Bound, upgrade: bool) -> anyhow::Result<()> {
     server.add_service(Listening::new(public, sockets.clone(), Until::Shutdown));
     server.add_service(Listening::new(ops, sockets, Until::Exit(app.drain.clone())));
     in_background(&mut server, "upstream health", Prober(app.clone()));
+    in_background(&mut server, "warm", Warmer(app.clone()));
     in_background(&mut server, "flagged", FlaggedFollower::new(app.clone()));
     if let Some(link) = app.link.clone() {
         in_background(&mut server, "fleet", Heartbeat::new(app.clone(), link.clone()));
+        in_background(&mut server, "changes", ChangesFollower(app.clone()));
         in_background(&mut server, "settle", Settler::new(app.clone(), link.clone()));
         let lists = SharedLists::new(link);
         in_background(&mut server, "lists", ListsFollower::new(app.clone(), lists));

@@ -3,13 +3,14 @@
 //! Every label has a bounded set of values: endpoints and modes are enums, servers come from the
 //! configuration, statuses are numbers. Nothing a client writes becomes a label.
 
+use super::layers::LayerMetrics;
 use super::limits::LimitMetrics;
 use super::process::Process;
 use crate::decision::{Decision, PAUSE};
 use crate::identity::keys::Why;
 use crate::route::Endpoint;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub slow_headers: IntCounter,
     /// Admission.
     pub limits: LimitMetrics,
+    /// Caches.
+    pub layers: LayerMetrics,
     /// API keys in the file.
     pub keys: IntGauge,
     /// Lines of the keys' file that cannot be used.
@@ -121,6 +124,7 @@ impl Metrics {
                 "Connections closed because a request's headers did not come in time",
             )?,
             limits: LimitMetrics::register(&r)?,
+            layers: LayerMetrics::register(&r)?,
             keys: r.gauge("penstock_keys", "API keys, revoked and expired ones too")?,
             keys_problems: r
                 .gauge("penstock_keys_problems", "Lines of keys.jsonl that cannot be used")?,
@@ -291,6 +295,17 @@ impl Registering<'_> {
 
     pub(super) fn float_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
         let it = Gauge::new(name, help)?;
+        self.keep(it.clone())?;
+        Ok(it)
+    }
+
+    pub(super) fn float_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
+        let it = GaugeVec::new(Opts::new(name, help), labels)?;
         self.keep(it.clone())?;
         Ok(it)
     }

@@ -2,7 +2,8 @@
 //! [decision record](crate::decision::Decision); none may hold a request up.
 
 pub mod access;
-pub mod limits;
+pub mod layers;
+mod limits;
 pub mod logs;
 pub mod metrics;
 mod process;
