@@ -219,6 +219,7 @@ impl Warmer {
         {
             return;
         }
+        app.caches.remember_weights(&policy);
         let asks = self.asks(&policy).await;
         let began = app.clock.now();
         let elapsed = || app.clock.now().saturating_duration_since(began);

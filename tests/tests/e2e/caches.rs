@@ -1,0 +1,464 @@
+//! What is remembered, as a client and an operator see it.
+
+use penstock_config::clock;
+use penstock_tests::traffic::Traffic;
+use penstock_tests::wait::{until, until_true};
+use penstock_tests::{Penstock, RedisServer, Reply, Shop};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Quick to try again, and with deadlines that nothing misses.
+const RESILIENCE: &str = "[deadlines]\nretrieve = \"10s\"\nstore = \"10s\"\nrequest = \"30s\"\n\
+    [breaker]\nopen = \"1s\"\nmax_open = \"2s\"\n[redis]\ntimeout = \"50ms\"\n";
+/// Nothing is made before it is asked for.
+const COLD: &str = "[warming]\nenabled = false\n";
+
+async fn cold() -> Penstock {
+    Penstock::over(Shop::demo()).policy("cache.toml", COLD).start().await
+}
+
+/// `X-Cache` of an answer.
+async fn cache(penstock: &Penstock, target: &str) -> String {
+    penstock.get(target).await.expect(200).header("x-cache").to_owned()
+}
+
+/// Two instances of one shop over one Redis.
+async fn two(redis: &RedisServer, cache_toml: &str) -> [Penstock; 2] {
+    let shop = Shop::demo();
+    let mut both = [shop.copy(), shop].map(|shop| {
+        Penstock::over(shop)
+            .env("PENSTOCK_REDIS_URL", redis.url())
+            .policy("cache.toml", cache_toml)
+            .policy("resilience.toml", RESILIENCE)
+            .spawn()
+    });
+    for penstock in &mut both {
+        penstock.wait_ready().await;
+    }
+    for penstock in &both {
+        hears(penstock, true).await;
+    }
+    both
+}
+
+async fn hears(penstock: &Penstock, expected: bool) {
+    until_true("changes are heard, or not", PATIENCE, async || {
+        penstock.status().await["caches"]["changes"]["hears"] == expected
+    })
+    .await;
+}
+
+async fn command(penstock: &Penstock, command: &str) -> Reply {
+    penstock.admin("POST", command, None).await
+}
+
+/// Searches that were computed.
+async fn computed(penstock: &Penstock) -> f64 {
+    penstock.metric(r#"penstock_stage_duration_seconds_count{stage="engine_retrieve"}"#).await
+}
+
+#[tokio::test]
+async fn a_search_is_remembered_and_says_so() {
+    let penstock = cold().await;
+    let first = penstock.get("/search?q=Desk+Lamp&k=5").await.expect(200);
+    assert_eq!(first.header("x-cache"), "miss");
+    for same in ["/search?q=desk+lamp&k=5", "/search?k=5&q=+desk++lamp&user_id=u&utm=x"] {
+        let again = penstock.get(same).await.expect(200);
+        assert_eq!(again.header("x-cache"), "hit-l1", "{same}");
+        assert_eq!(again.body, first.body, "{same}");
+        assert_eq!(again.header("etag"), first.header("etag"));
+        assert_eq!(again.header("x-penstock-mode"), "full");
+    }
+    for other in ["/search?q=desk+lamp&k=6", "/search?q=desk+lamp&k=5&fields=name"] {
+        assert_eq!(cache(&penstock, other).await, "miss", "{other}");
+    }
+    // The client has it already.
+    let tag = first.header("etag").to_owned();
+    let ask = |method: &str, tag: &str| {
+        penstock.request(method, "/search?q=desk+lamp&k=5").header("if-none-match", tag)
+    };
+    let unchanged = penstock.send(ask("GET", &tag)).await.expect(304);
+    assert_eq!((unchanged.header("etag"), unchanged.body.len()), (tag.as_str(), 0));
+    penstock.send(ask("HEAD", &tag)).await.expect(304);
+    penstock.send(ask("GET", "\"another\"")).await.expect(200);
+    // An answer without a product is remembered, for a shorter time.
+    assert_eq!(cache(&penstock, "/search?q=lamp&brand=nobody").await, "miss");
+    assert_eq!(cache(&penstock, "/search?q=lamp&brand=nobody").await, "hit-l1");
+    assert!(penstock.metric(r#"cache_hits_total{cache_layer="l1",cache_type="results"}"#).await >= 4.0);
+    let rate = penstock.metric(r#"cache_hit_rate{cache_layer="l1",cache_type="results"}"#).await;
+    assert!(rate > 0.3 && rate < 1.0, "{rate}");
+    // Errors are not.
+    penstock.get("/search?q=").await.expect(400);
+    penstock.get("/similar/nothing").await.expect(404);
+}
+
+#[tokio::test]
+async fn recommendations_are_remembered_until_their_user_acts() {
+    let penstock = cold().await;
+    let popular = penstock.items("/popular?k=1").await;
+    let product = &popular[0].product_id;
+    assert_eq!(cache(&penstock, "/recommend/ann").await, "miss");
+    // Nobody knows either of them.
+    assert_eq!(cache(&penstock, "/recommend/bob").await, "hit-l1");
+    let event = json!({"user_id": "ann", "product_id": product, "event_type": "purchase"});
+    penstock.post("/events", &event).await.expect(202);
+    let after = penstock.get("/recommend/ann").await.expect(200);
+    assert_eq!(after.header("x-cache"), "miss");
+    assert!(after.items().iter().all(|item| item.product_id != *product), "bought already");
+    assert_eq!(cache(&penstock, "/recommend/ann").await, "hit-l1");
+    assert_eq!(cache(&penstock, "/recommend/bob").await, "hit-l1");
+    let event = json!({"user_id": "ann", "product_id": product, "event_type": "view"});
+    penstock.post("/events", &event).await.expect(202);
+    assert_eq!(cache(&penstock, "/recommend/ann").await, "miss");
+}
+
+#[tokio::test]
+async fn two_proxies_share_answers_and_changes() {
+    let redis = RedisServer::start().await;
+    let [one, two] = two(&redis, COLD).await;
+    let target = "/search?q=desk+lamp";
+    let first = one.get(target).await.expect(200);
+    until_true("Redis has it", PATIENCE, async || {
+        !redis.ask(&["KEYS", "*:cache:results:*"]).trim().is_empty()
+    })
+    .await;
+    assert_eq!(cache(&two, target).await, "hit-l2");
+    let second = two.get(target).await.expect(200);
+    assert_eq!((second.header("x-cache"), &second.body), ("hit-l1", &first.body));
+
+    // What one is told, the other does within a second.
+    let began = clock::now();
+    let product = first.items()[0].product_id.clone();
+    command(&one, &format!("cache/invalidate/product/{product}")).await.expect(200);
+    assert_eq!(cache(&one, target).await, "miss");
+    until_true("the other hears of it", PATIENCE, async || cache(&two, target).await != "hit-l1")
+        .await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // A user's acts, too.
+    for penstock in [&one, &two] {
+        penstock.get("/recommend/ann").await.expect(200);
+    }
+    let event = json!({"user_id": "ann", "product_id": product, "event_type": "view"});
+    one.post("/events", &event).await.expect(202);
+    let began = clock::now();
+    until_true("the other hears of it", PATIENCE, async || {
+        two.metric(r#"cache_invalidations_total{cache_type="features",reason="user_events"}"#).await
+            >= 1.0
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_thousand_ask_and_one_computes() {
+    let penstock = Arc::new(cold().await);
+    penstock.get("/search?q=warm+up").await.expect(200);
+    let before = computed(&penstock).await;
+    let mut clients = tokio::task::JoinSet::new();
+    let gate = Arc::new(tokio::sync::Barrier::new(1_000));
+    for _ in 0..1_000 {
+        let (penstock, gate) = (penstock.clone(), gate.clone());
+        clients.spawn(async move {
+            let mut connection = penstock.raw().await;
+            gate.wait().await;
+            let request = "GET /search?q=one+cold+key HTTP/1.1\r\nHost: s\r\n\r\n";
+            connection.send(request).await.reply().await.expect("an answer")
+        });
+    }
+    let mut bodies = std::collections::BTreeSet::new();
+    while let Some(reply) = clients.join_next().await {
+        let reply = reply.unwrap();
+        assert_eq!(reply.status, 200);
+        bodies.insert(reply.body);
+    }
+    assert_eq!((bodies.len(), computed(&penstock).await - before), (1, 1.0));
+}
+
+#[tokio::test]
+async fn weights_change_the_order_without_a_retriever() {
+    let penstock = cold().await;
+    let target = "/search?q=lamp&k=20";
+    let first = penstock.get(target).await.expect(200);
+    let (retrieved, version) = (computed(&penstock).await, first.header("x-policy-version"));
+    let fresh = "[weights]\nsearch = 0\ncf = 0\npopularity = 0\nfreshness = 1\n";
+    penstock.shop.rename_policy("ranking.toml", fresh);
+    let second = until("the new weights", PATIENCE, async || {
+        let reply = penstock.get(target).await.expect(200);
+        (reply.header("x-policy-version") != version).then_some(reply)
+    })
+    .await;
+    assert_ne!(second.body, first.body);
+    let hits = r#"cache_hits_total{cache_layer="l1",cache_type="candidates"}"#;
+    assert!(penstock.metric(hits).await >= 1.0);
+    assert!((computed(&penstock).await - retrieved).abs() < 0.5, "it was retrieved again");
+    // The record says where the candidates were.
+    let trace = second.header("x-trace-id");
+    let record = penstock.ops(&format!("/decisions/{trace}")).await.expect(200).json();
+    let record = record.as_array().map_or(&record, |records| &records[0]);
+    assert_eq!((&record["cache"]["outcome"], &record["candidates"]), (&json!("miss"), &json!("l1")));
+    // With the old weights the old answer is there again.
+    penstock.shop.rename_policy("ranking.toml", "");
+    until("the old weights", PATIENCE, async || {
+        let reply = penstock.get(target).await.expect(200);
+        (reply.body == first.body).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_changed_product_is_found_nowhere() {
+    let products = "id,name,description,category,brand,price,created_at\n\
+        a,Oak desk,,Desks,,10.00,\nb,Pine desk,,Desks,,20.00,\nc,Mug,,Mugs,,5.00,\n";
+    let shop = Shop::of(products, "user_id,product_id,event_type,timestamp\n");
+    let penstock = Penstock::over(shop).policy("cache.toml", COLD).start().await;
+    let prices = async |target: &str| {
+        let items = penstock.get(target).await.expect(200).json();
+        let items = items.as_array().unwrap().iter();
+        items.map(|item| item["price"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let (desks, mugs) = ("/search?q=desk&fields=price", "/search?q=mug&fields=price");
+    let mut before = prices(desks).await;
+    before.sort_by(f64::total_cmp);
+    assert_eq!((before, prices(mugs).await), (vec![10.0, 20.0], vec![5.0]));
+    assert_eq!((cache(&penstock, desks).await, cache(&penstock, mugs).await), ("hit-l1".into(), "hit-l1".into()));
+
+    // A price is changed by an import beside the running proxy.
+    let changed = penstock.shop.write("incoming/new.csv", "id,name,description,category,brand,price,created_at\na,Oak desk,,Desks,,11.00,\n");
+    penstock.shop.import(&changed, None);
+    let began = clock::now();
+    until_true("the new price", PATIENCE, async || prices(desks).await.contains(&11.0)).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(cache(&penstock, mugs).await, "hit-l1", "nothing of it changed");
+
+    // A product is removed.
+    let store = rusqlite::Connection::open(penstock.shop.store()).unwrap();
+    store
+        .execute_batch(
+            "BEGIN IMMEDIATE; DELETE FROM products WHERE id = 'b';
+             UPDATE meta SET value = value + 1 WHERE name = 'catalog_revision'; COMMIT;",
+        )
+        .unwrap();
+    let began = clock::now();
+    until_true("it is gone", PATIENCE, async || prices(desks).await == [11.0]).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    penstock.get("/products/b").await.expect(404);
+}
+
+#[tokio::test]
+async fn commands_forget_what_they_name() {
+    let penstock = cold().await;
+    let targets = ["/search?q=lamp", "/popular?k=5", "/recommend/ann", "/similar/none"];
+    let product = penstock.items("/popular?k=5").await[0].product_id.clone();
+    let similar = format!("/similar/{product}");
+    let targets = [targets[0], targets[1], targets[2], &similar];
+    let check = async |said: &str, gone: [bool; 4]| {
+        for target in targets {
+            penstock.get(target).await.expect(200);
+            assert_eq!(cache(&penstock, target).await, "hit-l1", "{target}");
+        }
+        command(&penstock, said).await.expect(200);
+        for (target, gone) in targets.into_iter().zip(gone) {
+            let expected = if gone { "miss" } else { "hit-l1" };
+            assert_eq!(cache(&penstock, target).await, expected, "{said}: {target}");
+        }
+    };
+    check("cache/invalidate?pattern=search:*", [true, false, false, false]).await;
+    check("cache/invalidate?pattern=popular:global:5", [false, true, false, false]).await;
+    check("cache/invalidate/all?cache=results", [true, false, true, true]).await;
+    check("cache/invalidate/all", [true, true, true, true]).await;
+    check("cache/invalidate/user/nobody", [false, false, false, false]).await;
+    check("ranking/refresh", [false, false, false, false]).await;
+    // Of what is popular, and of what is like it.
+    let about = format!("cache/invalidate/product/{product}");
+    command(&penstock, &about).await.expect(200);
+    assert_eq!(cache(&penstock, targets[1]).await, "miss");
+    assert_eq!(cache(&penstock, targets[3]).await, "miss");
+
+    for (method, said, status) in [
+        ("POST", "cache/invalidate", 400),
+        ("POST", "cache/invalidate?pattern=", 400),
+        ("POST", "cache/invalidate?pattern=a&cache=nonsense", 400),
+        ("POST", "cache/invalidate/product/", 400),
+        ("POST", "cache/invalidate/nonsense", 400),
+        ("GET", "cache/invalidate/all", 405),
+        ("GET", "cache/warm", 405),
+        ("POST", "cache/status", 405),
+        ("POST", "cache/nonsense", 404),
+        ("POST", "ranking/nonsense", 404),
+        ("GET", "cache/status", 200),
+        ("GET", "cache/queries", 200),
+        ("POST", "cache/warm", 202),
+    ] {
+        penstock.admin(method, said, None).await.expect(status);
+    }
+    let bare = penstock.ops_request("POST", "/admin/cache/invalidate/all");
+    penstock.send(bare).await.expect(401);
+    let operator = r#"cache_invalidations_total{cache_type="results",reason="operator"}"#;
+    assert!(penstock.metric(operator).await >= 4.0);
+}
+
+#[tokio::test]
+async fn only_keys_that_may_get_answers_anew() {
+    let penstock = cold().await;
+    let key = |args: &[&str]| {
+        let made = penstock.shop.control(&[&["keys", "create", "--json"], args].concat()).ok();
+        let made: serde_json::Value = serde_json::from_str(&made.stdout).expect("JSON");
+        made["key"].as_str().expect("a key").to_owned()
+    };
+    let (may, may_not) = (key(&["--name", "a", "--bypass-cache"]), key(&["--name", "b"]));
+    let ask = async |key: Option<&str>, line: Option<&str>| {
+        let mut request = penstock.request("GET", "/search?q=lamp");
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(line) = line {
+            request = request.header("cache-control", line);
+        }
+        let reply = penstock.send(request).await;
+        (reply.status == 200).then(|| reply.header("x-cache").to_owned())
+    };
+    until_true("the keys are in force", PATIENCE, async || {
+        ask(Some(&may), None).await.is_some() && ask(Some(&may_not), None).await.is_some()
+    })
+    .await;
+    let hit = Some("hit-l1".to_owned());
+    assert_eq!(ask(None, Some("no-cache")).await, hit);
+    assert_eq!(ask(Some(&may_not), Some("no-cache")).await, hit);
+    assert_eq!(ask(Some(&may), None).await, hit);
+    assert_eq!(ask(Some(&may), Some("no-cache")).await, Some("bypass".to_owned()));
+    assert_eq!(ask(Some(&may), Some("max-age=0")).await, Some("bypass".to_owned()));
+}
+
+#[tokio::test]
+async fn redis_dies_freezes_fills_and_nobody_notices() {
+    let mut redis = RedisServer::start().await;
+    let [one, two] = two(&redis, COLD).await;
+    let traffic = [
+        Traffic::keep_alive(&one.url("/search?q=lamp&k=3"), 2),
+        Traffic::keep_alive(&two.url("/recommend/ann"), 2),
+        Traffic::keep_alive(&two.url("/search?q=desk&fields=name,description"), 2),
+    ];
+    let goes_on = async || {
+        for traffic in &traffic {
+            traffic.wait_for(60).await;
+        }
+    };
+    goes_on().await;
+    redis.freeze();
+    goes_on().await;
+    let event = json!({"user_id": "ann", "product_id": "x", "event_type": "view"});
+    one.post("/events", &event).await.expect(202);
+    redis.thaw();
+    goes_on().await;
+    redis.kill();
+    goes_on().await;
+    hears(&one, false).await;
+    command(&one, "cache/invalidate/all").await.expect(202);
+    redis.restart().await;
+    hears(&one, true).await;
+    hears(&two, true).await;
+    goes_on().await;
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    goes_on().await;
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    until_true("everything is told", PATIENCE, async || {
+        one.status().await["caches"]["changes"]["pending"] == 0
+    })
+    .await;
+    for traffic in traffic {
+        let samples = traffic.stop().await;
+        let mut waits: Vec<Duration> =
+            samples.iter().map(|sample| sample.done - sample.sent).collect();
+        waits.sort();
+        // Nobody waited for Redis for longer than its deadline and what a busy machine adds.
+        assert!(waits[waits.len() * 99 / 100] < Duration::from_secs(1), "{waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_is_warm() {
+    let shop = Arc::new(Shop::demo());
+    let mut penstock = Penstock::over(shop.clone())
+        .policy("cache.toml", "[warming]\nqueries = 3\nproducts_per_category = 7\n")
+        .start()
+        .await;
+    for (query, times) in [("desk", 6), ("lamp", 5), ("mug", 4), ("chair", 1)] {
+        for _ in 0..times {
+            penstock.get(&format!("/search?q={query}")).await.expect(200);
+        }
+    }
+    let queries = penstock.admin("GET", "cache/queries", None).await.expect(200).json();
+    assert_eq!((&queries[0]["target"], &queries[0]["count"]), (&json!("/search?q=desk&k=10"), &json!(6)));
+    penstock.signal("TERM");
+    assert!(penstock.exit().await.success());
+    let penstock = penstock.setup().start().await;
+    until_true("it is warm", PATIENCE, async || {
+        let warming = &penstock.status().await["caches"]["warming"];
+        warming["running"] == false && warming["occasion"] == "start"
+    })
+    .await;
+    for query in ["desk", "lamp", "mug"] {
+        assert_eq!(cache(&penstock, &format!("/search?q={query}")).await, "hit-l1", "{query}");
+    }
+    assert_eq!(cache(&penstock, "/search?q=chair").await, "miss");
+    assert_eq!(cache(&penstock, "/popular?k=7").await, "hit-l1");
+    assert!(penstock.metric(r#"cache_warming_entries_total{outcome="made"}"#).await > 3.0);
+    // On demand: what was asked since is among them.
+    for _ in 0..9 {
+        penstock.get("/search?q=sofa").await.expect(200);
+    }
+    command(&penstock, "cache/invalidate/all").await.expect(200);
+    command(&penstock, "cache/warm").await.expect(202);
+    until_true("it was warmed by hand", PATIENCE, async || {
+        let warming = &penstock.status().await["caches"]["warming"];
+        warming["running"] == false && warming["occasion"] == "operator"
+    })
+    .await;
+    assert_eq!(cache(&penstock, "/search?q=sofa").await, "hit-l1");
+}
+
+#[tokio::test]
+async fn layers_can_be_switched_off() {
+    let penstock = cold().await;
+    assert_eq!(cache(&penstock, "/search?q=lamp").await, "miss");
+    assert_eq!(cache(&penstock, "/search?q=lamp").await, "hit-l1");
+    let off = format!("{COLD}[results]\nenabled = false\n");
+    penstock.shop.rename_policy("cache.toml", &off);
+    until_true("it is off", PATIENCE, async || cache(&penstock, "/search?q=lamp").await == "bypass")
+        .await;
+    // What was found is remembered still.
+    let hits = r#"cache_hits_total{cache_layer="l1",cache_type="candidates"}"#;
+    let before = penstock.metric(hits).await;
+    assert_eq!(cache(&penstock, "/search?q=lamp").await, "bypass");
+    assert!(penstock.metric(hits).await > before);
+    penstock.shop.rename_policy("cache.toml", "enabled = false\n");
+    until_true("all is off", PATIENCE, async || {
+        cache(&penstock, "/popular?k=3").await == "bypass"
+    })
+    .await;
+    penstock.shop.rename_policy("cache.toml", COLD);
+    until_true("it is on again", PATIENCE, async || {
+        cache(&penstock, "/search?q=lamp").await == "hit-l1"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_past_its_life_is_served_while_it_is_made_anew() {
+    let quick = format!("{COLD}[results]\nttl = \"1s\"\nempty_ttl = \"1s\"\ndegraded_ttl = \"1s\"\njitter = 0\nrefresh_ahead = 0\nstale_while_revalidate = \"1h\"\n");
+    let penstock =
+        Penstock::over(Shop::demo()).policy("cache.toml", &quick).start().await;
+    assert_eq!(cache(&penstock, "/search?q=lamp").await, "miss");
+    let stale = until("its life is over", PATIENCE, async || {
+        let reply = penstock.get("/search?q=lamp").await.expect(200);
+        (reply.header("x-cache") == "stale").then_some(reply)
+    })
+    .await;
+    assert_eq!(stale.header("x-penstock-mode"), "stale");
+    until_true("it is made anew", PATIENCE, async || {
+        cache(&penstock, "/search?q=lamp").await == "hit-l1"
+    })
+    .await;
+}
