@@ -6,7 +6,7 @@ use super::run::Run;
 use super::snapshot::Snapshot;
 use super::{Answer, EngineError, ProductAsk, RecommendAsk, SearchAsk};
 use crate::catalog::Event;
-use crate::resilience::Mode;
+use crate::resilience::{AtMost, Breaker, Mode};
 use crate::store::{DataStore, StoreError};
 use arc_swap::ArcSwapOption;
 use penstock_config::clock::SharedClock;
@@ -57,6 +57,7 @@ pub struct Engine {
     pool: Pool,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     keeper: Keeper,
+    store_breaker: Breaker,
 }
 
 impl Engine {
@@ -89,7 +90,8 @@ impl Engine {
         };
         let keeper = Keeper::start(source, snapshot.clone(), policy)
             .map_err(|error| failed("the keeper's thread", error))?;
-        Ok(Arc::new(Self { clock: options.clock, store, pool, snapshot, keeper }))
+        let store_breaker = Breaker::new("store", options.clock.now());
+        Ok(Arc::new(Self { clock: options.clock, store, pool, snapshot, keeper, store_breaker }))
     }
 
     /// Called after every accepted policy, so that features follow its half-lives and weights.
@@ -99,7 +101,7 @@ impl Engine {
 
     /// `GET /search`.
     pub async fn search(&self, policy: Arc<Policy>, ask: SearchAsk) -> Result<Answer, EngineError> {
-        super::search::search(Run::start(self, policy)?, ask).await
+        super::search::search(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /search/explain`: the whole decision about one product, as JSON. Costs a search.
@@ -109,7 +111,7 @@ impl Engine {
         ask: SearchAsk,
         product_id: String,
     ) -> Result<serde_json::Value, EngineError> {
-        super::explain::explain(Run::start(self, policy)?, ask, product_id).await
+        super::explain::explain(Run::start(self, policy, &ask.most)?, ask, product_id).await
     }
 
     /// `GET /recommend/{user_id}`.
@@ -118,7 +120,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: RecommendAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::recommend(Run::start(self, policy)?, ask).await
+        super::recommend::recommend(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /similar/{product_id}`.
@@ -127,7 +129,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::similar(Run::start(self, policy)?, ask).await
+        super::recommend::similar(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /popular`.
@@ -136,7 +138,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::popular(Run::start(self, policy)?, ask).await
+        super::recommend::popular(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /products/{product_id}`: `product_id` and every field, `null` where the shop did not say.
@@ -145,7 +147,7 @@ impl Engine {
         policy: Arc<Policy>,
         product_id: String,
     ) -> Result<serde_json::Value, EngineError> {
-        super::items::product(Run::start(self, policy)?, product_id).await
+        super::items::product(Run::start(self, policy, &AtMost::default())?, product_id).await
     }
 
     /// `POST /events`: on disk when this returns. `true` where the event is new.
@@ -154,6 +156,11 @@ impl Engine {
             Ok(stored) => Ok(stored?),
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {APPEND:?}")).into()),
         }
+    }
+
+    /// In front of what requests read from the store; to be forced or looked at.
+    pub fn store_breaker(&self) -> &Breaker {
+        &self.store_breaker
     }
 
     /// What is running.

@@ -3,12 +3,14 @@
 
 mod answer;
 mod ask;
+mod cheap;
 mod engine;
 mod explain;
 mod indexes;
 mod items;
 mod keeper;
 mod pool;
+mod reads;
 mod recommend;
 mod run;
 mod search;

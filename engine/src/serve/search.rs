@@ -25,17 +25,27 @@ pub(super) async fn search(mut run: Run<'_>, ask: SearchAsk) -> Result<Answer, E
 /// Everything up to the order.
 pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, EngineError> {
     let text = understand(&ask.q, run.policy.query.max_chars)?;
+    if run.is_to_be_cheap() {
+        run.stage("understand");
+        let ranked = run.most_popular_instead(&ask.filter, ask.k, None);
+        return Ok(Searched { ask: Arc::new(run.ask(ask.k)), ranked });
+    }
     let allowed = run.allowed(&ask.filter).await?;
     let mut question = Ask { text, allowed, ..run.ask(ask.k) };
     run.stage("understand");
     if question.allowed.as_ref().is_some_and(|allowed| allowed.is_empty()) {
         return Ok(Searched { ask: Arc::new(question), ranked: Vec::new() });
     }
-    let retrievers = applicable(run, &question);
+    let mut retrievers = applicable(run, &question);
     if let Some(user) = &ask.user_id
         && retrievers.iter().any(|retriever| retriever.personal())
     {
-        question.history = run.history(user).await;
+        if run.most.leaves_out(Mode::Unpersonalised) {
+            retrievers.retain(|retriever| !retriever.personal());
+            run.degrade(Mode::Unpersonalised, run.most.why.clone());
+        } else {
+            question.history = run.history(user).await;
+        }
     }
     let question = Arc::new(question);
     let mut lists = run.retrieve(&question, retrievers).await?;
@@ -97,6 +107,10 @@ fn why_missing(run: &Run<'_>, source: Source) -> String {
     if source == Source::Semantic && !run.policy.query.semantic.enabled {
         return "semantic: switched off in query.toml".into();
     }
+    let loaded = run.snapshot.retriever(source).is_some();
+    if source == Source::Semantic && loaded && run.most.leaves_out(Mode::KeywordOnly) {
+        return run.most.why.clone();
+    }
     let note = run.snapshot.index.notes.iter().find(|note| note.starts_with(name));
     note.cloned().unwrap_or_else(|| format!("{name}: no index is loaded"))
 }
@@ -138,7 +152,13 @@ fn reason(_: &Catalog, ranked: &Ranked) -> String {
     reason
 }
 
-/// The retrievers that apply to a question.
+/// The retrievers that apply to a question, without the semantic one where less is wanted and the words are there.
 pub(super) fn applicable(run: &Run<'_>, ask: &Ask) -> Vec<Arc<dyn Retriever>> {
-    run.snapshot.retrievers().filter(|retriever| retriever.applies(ask)).cloned().collect()
+    let apply = run.snapshot.retrievers().filter(|retriever| retriever.applies(ask));
+    let mut retrievers: Vec<Arc<dyn Retriever>> = apply.cloned().collect();
+    let by_words = retrievers.iter().any(|retriever| retriever.source() == Source::Keyword);
+    if by_words && run.most.leaves_out(Mode::KeywordOnly) {
+        retrievers.retain(|retriever| retriever.source() != Source::Semantic);
+    }
+    retrievers
 }

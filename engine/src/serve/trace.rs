@@ -52,6 +52,8 @@ pub struct Trace {
     pub index_version: String,
     /// Revision of the catalogue that answered.
     pub catalog_revision: u64,
+    /// Of the whole time, spent waiting for ranking threads; microseconds.
+    pub waited_micros: u64,
     /// Why the mode is not `full`, in words.
     pub degraded: Vec<String>,
 }
