@@ -24,6 +24,7 @@ pub(super) fn of(app: &App) -> Value {
         "policy_dir": &app.settings.policy_dir,
         "policy": app.policies.status(),
         "limits": limits(app),
+        "load": app.ladder.status(app),
         "redis": app.link.as_ref().map(|link| redis(&link.status())),
         "keys": app.keys.status(),
         "engine": engine,
@@ -42,6 +43,7 @@ pub(super) fn refresh(app: &App) {
     metrics.policy_age.set(policy.age_seconds as f64);
     metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
     metrics.limits.refresh(app);
+    metrics.load.refresh(app);
     let keys = app.keys.status();
     metrics.keys.set(keys.keys as i64);
     metrics.keys_problems.set(keys.problems as i64);

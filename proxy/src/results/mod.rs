@@ -1,6 +1,9 @@
 //! Our own endpoints: each takes a route's part of the request and makes a reply or a problem.
 
 mod events;
+mod ladder;
+
+pub use ladder::{Ladder, Step};
 
 use crate::app::App;
 use crate::context::Context;
@@ -9,7 +12,8 @@ use crate::params;
 use crate::respond::{Kind, Problem, Reply};
 use crate::route::Route;
 use futures::FutureExt;
-use penstock_engine::serve::{Answer, EngineError};
+use penstock_engine::resilience::AtMost;
+use penstock_engine::serve::{Answer, Engine, EngineError, ProductAsk, RecommendAsk, SearchAsk};
 use pingora::proxy::Session;
 use serde_json::json;
 use std::future::Future;
@@ -40,8 +44,8 @@ async fn guarded(answer: impl Future<Output = Result<Reply, Problem>>) -> Result
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(bug)
 }
 
-async fn dispatch(
-    app: &App,
+async fn dispatch<'a>(
+    app: &'a App,
     session: &mut Session,
     ctx: &mut Context,
     route: Route,
@@ -53,30 +57,46 @@ async fn dispatch(
     match route {
         Route::Search => {
             let ask = params::search(query, max_chars)?;
-            let answer = engine(app, ctx, patience, |engine| engine.search(policy, ask)).await?;
+            let search = |engine: &'a Engine, most| {
+                engine.search(policy.clone(), SearchAsk { most, ..ask.clone() })
+            };
+            let answer = ranked(app, ctx, patience, search).await?;
             Ok(list(ctx, &answer))
         }
         Route::Explain => {
             let (ask, product_id) = params::explain(query, max_chars)?;
+            let step = app.ladder.enter(app, ctx, false)?;
+            let ask = SearchAsk { most: step.most().clone(), ..ask };
             let mut explanation =
                 engine(app, ctx, patience, |engine| engine.explain(policy, ask, product_id))
                     .await?;
+            let waited = explanation["trace"]["waited_micros"].as_u64();
+            step.answered(app, &ctx.policy, waited.unwrap_or_default());
             explanation["request"] = json!(ctx.decision);
             Ok(Reply::fleeting(200, &explanation))
         }
         Route::Recommend { user_id } => {
             let ask = params::recommend(query, user_id)?;
-            let answer = engine(app, ctx, patience, |engine| engine.recommend(policy, ask)).await?;
+            let recommend = |engine: &'a Engine, most| {
+                engine.recommend(policy.clone(), RecommendAsk { most, ..ask.clone() })
+            };
+            let answer = ranked(app, ctx, patience, recommend).await?;
             Ok(list(ctx, &answer))
         }
         Route::Similar { product_id } => {
             let ask = params::products(query, Some(product_id))?;
-            let answer = engine(app, ctx, patience, |engine| engine.similar(policy, ask)).await?;
+            let similar = |engine: &'a Engine, most| {
+                engine.similar(policy.clone(), ProductAsk { most, ..ask.clone() })
+            };
+            let answer = ranked(app, ctx, patience, similar).await?;
             Ok(list(ctx, &answer))
         }
         Route::Popular => {
             let ask = params::products(query, None)?;
-            let answer = engine(app, ctx, patience, |engine| engine.popular(policy, ask)).await?;
+            let popular = |engine: &'a Engine, most| {
+                engine.popular(policy.clone(), ProductAsk { most, ..ask.clone() })
+            };
+            let answer = ranked(app, ctx, patience, popular).await?;
             Ok(list(ctx, &answer))
         }
         Route::Product { product_id } => {
@@ -107,12 +127,39 @@ fn list(ctx: &mut Context, answer: &Answer) -> Reply {
     Reply::json(200, &answer.items)
 }
 
+/// Has the engine answer, on the rung of the ladder that is the request's. Where it has no thread for that, or does
+/// not come back, it is asked for what is popular, which needs none.
+async fn ranked<'a, F>(
+    app: &'a App,
+    ctx: &mut Context,
+    patience: Duration,
+    ask: impl Fn(&'a Engine, AtMost) -> F,
+) -> Result<Answer, Problem>
+where
+    F: Future<Output = Result<Answer, EngineError>>,
+{
+    let step = app.ladder.enter(app, ctx, false)?;
+    let most = step.most().clone();
+    match engine(app, ctx, patience, |engine| ask(engine, most)).await {
+        Ok(answer) => {
+            step.answered(app, &ctx.policy, answer.trace.waited_micros);
+            Ok(answer)
+        }
+        Err(problem) if matches!(problem.kind, Kind::Overloaded | Kind::EngineLate) => {
+            drop(step);
+            let most = Ladder::gave_up(app, ctx);
+            engine(app, ctx, patience, |engine| ask(engine, most)).await
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
 /// Waits for the engine, at most `patience`.
 async fn engine<'a, T, F>(
     app: &'a App,
     ctx: &mut Context,
     patience: Duration,
-    ask: impl FnOnce(&'a penstock_engine::serve::Engine) -> F,
+    ask: impl FnOnce(&'a Engine) -> F,
 ) -> Result<T, Problem>
 where
     F: Future<Output = Result<T, EngineError>>,

@@ -4,6 +4,7 @@
 //! configuration, statuses are numbers. Nothing a client writes becomes a label.
 
 use super::limits::LimitMetrics;
+use super::load::LoadMetrics;
 use super::process::Process;
 use crate::decision::{Decision, PAUSE};
 use crate::identity::keys::Why;
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub slow_headers: IntCounter,
     /// Admission.
     pub limits: LimitMetrics,
+    /// The ladder.
+    pub load: LoadMetrics,
     /// API keys in the file.
     pub keys: IntGauge,
     /// Lines of the keys' file that cannot be used.
@@ -121,6 +124,7 @@ impl Metrics {
                 "Connections closed because a request's headers did not come in time",
             )?,
             limits: LimitMetrics::register(&r)?,
+            load: LoadMetrics::register(&r)?,
             keys: r.gauge("penstock_keys", "API keys, revoked and expired ones too")?,
             keys_problems: r
                 .gauge("penstock_keys_problems", "Lines of keys.jsonl that cannot be used")?,

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod limits;
+mod load;
 pub mod logs;
 pub mod metrics;
 mod process;
