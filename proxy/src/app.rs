@@ -7,7 +7,7 @@ use crate::drain::Drain;
 use crate::engine::EngineSlot;
 use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
-use crate::results::{Results, Warming};
+use crate::results::{Ladder, Results, Warming};
 use crate::server::Addresses;
 use crate::telemetry::{AccessLog, Metrics, Spans};
 use crate::upstream::Pool;
@@ -47,6 +47,8 @@ pub struct App {
     pub shared_entries: Arc<SharedEntries>,
     /// Who may pass how often.
     pub admission: Admission,
+    /// How much is done for each request.
+    pub ladder: Ladder,
     /// Whether the process is on its way out.
     pub drain: Arc<Drain>,
     /// Share of new traces that are sampled, 0 to 1.

@@ -4,8 +4,10 @@ use crate::app::App;
 use crate::decision::{Decision, UpstreamUse, bounded_text, masked_target, micros};
 use crate::identity::Client;
 use crate::telemetry::traceparent::Trace;
-use crate::upstream::{self, Member};
+use crate::upstream::{self, Member, Picked};
 use penstock_config::policy::Policy;
+use penstock_engine::resilience::Mode;
+use penstock_engine::resilience::breaker::Ticket;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use prometheus::IntGauge;
@@ -29,6 +31,10 @@ pub struct Context {
     pub tls: bool,
     /// It asks for a WebSocket.
     pub websocket: bool,
+    /// The best mode a limit rule allows.
+    pub cap: Mode,
+    /// Leave of the breaker of `member` for the latest attempt.
+    ticket: Option<Ticket>,
     _in_flight: InFlight,
 }
 
@@ -58,6 +64,8 @@ impl Context {
             attempt_began: None,
             tls: false,
             websocket: false,
+            cap: Mode::Full,
+            ticket: None,
             _in_flight: InFlight(app.metrics.in_flight.clone()),
         }
     }
@@ -98,7 +106,9 @@ impl Context {
     }
 
     /// Notes an attempt to pass the request through to `member`.
-    pub fn attempt(&mut self, member: Arc<Member>, now: Instant) {
+    pub fn attempt(&mut self, picked: Picked, now: Instant) {
+        let Picked { member, ticket } = picked;
+        self.ticket = ticket;
         self.attempt_began = Some(now);
         let used = self.decision.upstream.get_or_insert_with(|| UpstreamUse {
             server: String::new(),
@@ -124,7 +134,8 @@ impl Context {
             used.answered_micros = Some(micros(took));
         }
         if let Some(member) = &self.member {
-            member.succeeded();
+            member.succeeded(now);
+            member.settled(&self.policy.resilience.breaker, self.ticket.take(), Some(true), now);
             app.metrics.upstream_attempts.with_label_values(&[&member.name, "answered"]).inc();
             app.metrics
                 .upstream_answered
@@ -147,6 +158,9 @@ impl Context {
             if blames {
                 member.failed(&why);
             }
+            let (ticket, now) = (self.ticket.take(), app.clock.now());
+            let worked = blames.then_some(false);
+            member.settled(&self.policy.resilience.breaker, ticket, worked, now);
         }
         if let Some(used) = &mut self.decision.upstream {
             used.faults.push(why);
@@ -161,6 +175,10 @@ impl Context {
 
     /// Closes the record.
     pub fn finish(&mut self, session: &Session, now: Instant) {
+        if let Some(member) = &self.member {
+            // The client went away before there was anything to say about the server.
+            member.settled(&self.policy.resilience.breaker, self.ticket.take(), None, now);
+        }
         let decision = &mut self.decision;
         decision.duration_micros = micros(now - self.began);
         decision.bytes_sent = session.body_bytes_sent();

@@ -188,7 +188,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<Box<HttpPeer>> {
         let app = &self.0;
         let last = ctx.decision.upstream.as_ref().map(|used| used.address);
-        let Some(member) = app.upstream.pick(last) else {
+        let now = app.clock.now();
+        let Some(picked) = app.upstream.pick(last, &ctx.policy.resilience.breaker, now) else {
             // After a failed attempt that was the last hope, the failure is the answer.
             let status = if last.is_some() { 502 } else { 503 };
             return Err(Error::explain(
@@ -203,8 +204,8 @@ impl ProxyHttp for Gateway {
         } else {
             Body::Upload(body::announced_length(session.req_header()))
         };
-        let peer = upstream::peer(&member, &ctx.policy.resilience.upstream, follows);
-        ctx.attempt(member, app.clock.now());
+        let peer = upstream::peer(&picked.member, &ctx.policy.resilience.upstream, follows);
+        ctx.attempt(picked, now);
         Ok(Box::new(peer))
     }
 

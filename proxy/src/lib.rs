@@ -8,6 +8,7 @@ pub mod access;
 pub mod admission;
 pub mod app;
 pub mod body;
+pub mod breakers;
 pub mod context;
 pub mod decision;
 pub mod drain;

@@ -45,6 +45,7 @@ pub fn search(query: &[u8], max_chars: usize) -> Result<SearchAsk, BadParameter>
         k: given.k()?,
         filter: given.filter()?,
         fields: given.fields()?,
+        ..SearchAsk::default()
     })
 }
 
@@ -63,13 +64,15 @@ pub fn explain(query: &[u8], max_chars: usize) -> Result<(SearchAsk, String), Ba
 /// `GET /recommend/{user_id}`.
 pub fn recommend(query: &[u8], user_id: String) -> Result<RecommendAsk, BadParameter> {
     let given = Given::read(query)?;
-    Ok(RecommendAsk { user_id, k: given.k()?, filter: given.filter()?, fields: given.fields()? })
+    let (k, filter, fields) = (given.k()?, given.filter()?, given.fields()?);
+    Ok(RecommendAsk { user_id, k, filter, fields, ..RecommendAsk::default() })
 }
 
 /// `GET /similar/{product_id}` and `GET /popular`.
 pub fn products(query: &[u8], product_id: Option<String>) -> Result<ProductAsk, BadParameter> {
     let given = Given::read(query)?;
-    Ok(ProductAsk { product_id, k: given.k()?, filter: given.filter()?, fields: given.fields()? })
+    let (k, filter, fields) = (given.k()?, given.filter()?, given.fields()?);
+    Ok(ProductAsk { product_id, k, filter, fields, ..ProductAsk::default() })
 }
 
 /// What a request asks for, as far as can be told before it is read whole.

@@ -8,7 +8,7 @@ use crate::drain::Drain;
 use crate::engine::{self, EngineSlot};
 use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
-use crate::results::{Results, Warming};
+use crate::results::{Ladder, Results, Warming};
 use crate::server;
 use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
 use crate::upstream::Pool;
@@ -144,7 +144,7 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
     let metrics = Arc::new(Metrics::register(registry)?);
     let access_log = AccessLog::start(std::io::stdout(), metrics.access_log_dropped.clone())?;
     let upstream =
-        Arc::new(Pool::new(&settings.upstream.servers, metrics.upstream_healthy.clone()));
+        Arc::new(Pool::new(&settings.upstream.servers, metrics.upstream_healthy.clone(), &clock));
     let engine: Arc<EngineSlot> = Arc::default();
     let link = settings.redis.clone().map(|redis| Link::new(redis, clock.clone())).transpose();
     let link = link.context("cannot start the thread that talks to Redis")?.map(Arc::new);
@@ -169,6 +169,7 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
         shared_entries,
         started: clock.now(),
         admission: Admission::new(clock.now(), link.clone()),
+        ladder: Ladder::new(settings.workers, clock.now()),
         link,
         clock,
         spans: Spans::from_env(&metrics)?,

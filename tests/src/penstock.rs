@@ -225,15 +225,32 @@ impl Penstock {
         command: &str,
         body: Option<&serde_json::Value>,
     ) -> Reply {
+        self.admin(method, &format!("rate-limit/{command}"), body).await
+    }
+
+    /// A command (below `/admin`) with the token of this process.
+    pub async fn admin(
+        &self,
+        method: &str,
+        command: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Reply {
         let token = std::fs::read_to_string(self.shop.data().join("ops.token"))
             .expect("the process made a token");
-        let mut request = self
-            .ops_request(method, &format!("/admin/rate-limit/{command}"))
-            .bearer_auth(token.trim());
+        let mut request =
+            self.ops_request(method, &format!("/admin/{command}")).bearer_auth(token.trim());
         if let Some(body) = body {
             request = request.json(body);
         }
         self.send(request).await
+    }
+
+    /// A line of the metrics as a number: the whole name with its labels; 0 where there is none.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.ops("/metrics").await.expect(200).body;
+        let text = String::from_utf8_lossy(&text);
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("metrics are numbers"))
     }
 
     /// The status page.

@@ -93,6 +93,25 @@ impl Limit {
     }
 }
 
+/// What becomes of a request that is over a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverLimit {
+    /// It is answered with 429.
+    Refuse,
+    /// It is answered from a cache, or in the cheapest mode there is.
+    Degrade,
+}
+
+impl OverLimit {
+    /// As in `limits.toml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Degrade => "degrade",
+        }
+    }
+}
+
 /// A limit and what it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -114,6 +133,8 @@ pub struct Rule {
     pub enabled: bool,
     /// Counted and reported, never refused.
     pub shadow: bool,
+    /// What becomes of a request that is over it.
+    pub over_limit: OverLimit,
     /// A request counts what it costs ([`Prices`]); otherwise one.
     pub weighs: bool,
 }
@@ -201,6 +222,11 @@ impl Rule {
     /// It is one of those every installation has, and not the operator's own.
     pub fn is_built_in(&self) -> bool {
         !self.name.starts_with("rules.")
+    }
+
+    /// It may keep a request from passing. Others are asked about what those that may let pass.
+    pub fn refuses(&self) -> bool {
+        !self.shadow && self.over_limit == OverLimit::Refuse
     }
 
     /// Applications take `post` for `POST`, and do for `HEAD` all they do for `GET`.

@@ -25,11 +25,14 @@ pub use cache::{
 };
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use limits::{
-    Class, Lease, Limit, Limits, Mode as LimitMode, PathPattern, Prices, Refusals, Rule, Scope,
+    Class, Lease, Limit, Limits, Mode as LimitMode, OverLimit, PathPattern, Prices, Refusals, Rule,
+    Scope,
 };
 pub use query::{FieldBoosts, Keyword, Query, Semantic};
 pub use ranking::{EventWeights, Fusion, Ranking, Weights, category_key};
-pub use resilience::{BreakerPolicy, Deadlines, RedisPolicy, Resilience, UpstreamPolicy};
+pub use resilience::{
+    BreakerPolicy, Deadlines, LoadPolicy, RedisPolicy, Resilience, UpstreamPolicy,
+};
 
 use crate::problem::{Problem, Problems};
 use std::path::Path;

@@ -62,6 +62,34 @@ pub struct BreakerPolicy {
     pub close_after: u32,
 }
 
+/// How much the engine does at once, and what it leaves out when that is too little. Shares are of the
+/// limit; one of 0 has the rung begin at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadPolicy {
+    /// Off: every answer is computed in full, whatever waits.
+    pub enabled: bool,
+    /// The limit never falls below so many answers in full.
+    pub min_limit: u32,
+    /// The limit never rises above so many.
+    pub max_limit: u32,
+    /// An answer may take so many times as long as it would without waiting.
+    pub tolerance: f64,
+    /// Waiting so long for ranking threads is all right besides.
+    pub wait: Duration,
+    /// Share in use from which semantic retrieval is left out.
+    pub keyword_only: f64,
+    /// … from which the user's history is not read.
+    pub unpersonalised: f64,
+    /// … from which an older answer is better than a new one.
+    pub stale: f64,
+    /// … from which only what is popular is answered.
+    pub popular: f64,
+    /// … from which nothing is.
+    pub refuse: f64,
+    /// Share in use below which work that nobody waits for may begin.
+    pub background: f64,
+}
+
 /// The validated content of `resilience.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resilience {
@@ -75,6 +103,8 @@ pub struct Resilience {
     pub redis: RedisPolicy,
     /// Every breaker.
     pub breaker: BreakerPolicy,
+    /// The engine's load.
+    pub load: LoadPolicy,
 }
 
 const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
@@ -84,6 +114,10 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::f
 const SHARE: RangeInclusive<f64> = 0.001..=1.0;
 /// Shorter than this and a breaker protects nothing.
 const OPEN: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+/// Answers that are computed at once.
+const MOST_AT_ONCE: usize = 100_000;
+/// Shares of the limit; more than 1 is in use where cheap answers come on top.
+const RUNG: RangeInclusive<f64> = 0.0..=10.0;
 const PROBE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(1);
 
 pub(super) fn read(file: &Section<'_>) -> Resilience {
@@ -101,7 +135,44 @@ pub(super) fn read(file: &Section<'_>) -> Resilience {
             timeout: section.duration("timeout", DEADLINE),
         }),
         breaker: file.table("breaker", read_breaker),
+        load: file.table("load", read_load),
     }
+}
+
+fn read_load(section: &Section<'_>) -> LoadPolicy {
+    let load = LoadPolicy {
+        enabled: section.flag("enabled"),
+        min_limit: section.count("min_limit", 1..=MOST_AT_ONCE) as u32,
+        max_limit: section.count("max_limit", 1..=MOST_AT_ONCE) as u32,
+        tolerance: section.number("tolerance", 1.0..=10.0),
+        wait: section.duration("wait", Duration::ZERO..=Duration::from_secs(10)),
+        keyword_only: section.number("keyword_only", RUNG),
+        unpersonalised: section.number("unpersonalised", RUNG),
+        stale: section.number("stale", RUNG),
+        popular: section.number("popular", RUNG),
+        refuse: section.number("refuse", 1.0..=100.0),
+        background: section.number("background", 0.0..=1.0),
+    };
+    if load.max_limit < load.min_limit {
+        let advice = "raise max_limit or lower min_limit".to_owned();
+        section.problem("max_limit", "is less than min_limit", Some(advice));
+    }
+    let rungs = [
+        ("keyword_only", load.keyword_only),
+        ("unpersonalised", load.unpersonalised),
+        ("stale", load.stale),
+        ("popular", load.popular),
+        ("refuse", load.refuse),
+    ];
+    for pair in rungs.windows(2) {
+        let ((better, begins), (key, share)) = (pair[0], pair[1]);
+        if share < begins {
+            let message = format!("begins before {better}, which does more");
+            let advice = format!("write {begins} or more, or lower {better}");
+            section.problem(key, &message, Some(advice));
+        }
+    }
+    load
 }
 
 fn read_breaker(section: &Section<'_>) -> BreakerPolicy {

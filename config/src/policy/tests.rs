@@ -505,3 +505,57 @@ fn lists_are_read_with_every_mistake() {
     refused("[[allow]]\naddress = \"::1\"\nexpires = 2026-01-01\n", "RFC 3339");
     refused("[[allow]]\naddress = \"::1\"\nexpires = 3\n", "expected a time, found an integer");
 }
+
+#[test]
+fn rungs_begin_one_after_the_other() {
+    let load = Policy::default().resilience.load;
+    assert!(load.enabled && load.min_limit < load.max_limit);
+    let check = |text: &str, expected: &[&str]| {
+        let (found, _) = read("resilience.toml", text);
+        assert_eq!(found.expect_err(text), expected, "{text}");
+    };
+    check(
+        "[load]\nmin_limit = 10\nmax_limit = 5\nunpersonalised = 0.5\nwait = 10\n",
+        &[
+            "resilience.toml:3:1: load.max_limit: is less than min_limit; raise max_limit or lower min_limit",
+            "resilience.toml:4:1: load.unpersonalised: begins before keyword_only, which does more; \
+             write 0.7 or more, or lower keyword_only",
+            "resilience.toml:5:1: load.wait: a duration needs its unit; write \"10ms\"",
+        ],
+    );
+    check(
+        "[load]\npopular = 5\nbackground = 2\n",
+        &[
+            "resilience.toml:1:2: load.refuse: begins before popular, which does more; \
+             write 5 or more, or lower popular",
+            "resilience.toml:3:1: load.background: must be at most 1, found 2",
+        ],
+    );
+    let always = "[load]\nkeyword_only = 0\nunpersonalised = 0\nstale = 0\npopular = 0\n";
+    assert_eq!(read("resilience.toml", always).0.unwrap().resilience.load.popular, 0.0);
+}
+
+#[test]
+fn only_what_has_something_cheaper_degrades() {
+    let over = |text: &str, name: &str| {
+        let policy = read("limits.toml", text).0.unwrap();
+        let rule = policy.limits.rules.iter().find(|rule| &*rule.name == name).unwrap();
+        (rule.over_limit, rule.refuses())
+    };
+    assert_eq!(over("", "address.search"), (OverLimit::Refuse, true));
+    let degrade = "[key.recommend]\nover_limit = \"degrade\"\n";
+    assert_eq!(over(degrade, "key.recommend"), (OverLimit::Degrade, false));
+    assert_eq!(over(degrade, "key.search"), (OverLimit::Refuse, true));
+    let own = "[rules.x]\nclass = \"search\"\nover_limit = \"degrade\"\n";
+    assert_eq!(over(own, "rules.x").0, OverLimit::Degrade);
+    let advice = "there is nothing cheaper than what a request of this class asks for; \
+                  write \"refuse\", or use it for the classes search and recommend";
+    for (text, at) in [
+        ("[address.events]\nover_limit = \"degrade\"\n", "2:1: address.events.over_limit"),
+        ("[global.passthrough]\nover_limit = \"degrade\"\n", "2:1: global.passthrough.over_limit"),
+        ("[rules.x]\npath = \"/a\"\nover_limit = \"degrade\"\n", "3:1: rules.x.over_limit"),
+    ] {
+        let found = read("limits.toml", text).0.expect_err(text);
+        assert_eq!(found, [format!("limits.toml:{at}: {advice}")], "{text}");
+    }
+}

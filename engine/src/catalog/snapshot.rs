@@ -123,6 +123,16 @@ impl Catalog {
         self.iter().filter(move |(_, row)| !same(row)).map(|(_, row)| &*row.id)
     }
 
+    /// Products of this brand, by ascending number.
+    pub fn of_brand(&self, brand: &str) -> &[Ordinal] {
+        self.by_brand.get(&brand.trim().to_lowercase()).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Whether a price is within the filter's bounds.
+    pub fn is_priced(&self, filter: &Filter, ordinal: Ordinal) -> bool {
+        self.row(ordinal).is_some_and(|row| price_passes(filter, row.price))
+    }
+
     /// The products that pass `filter`; `None` when it limits nothing.
     pub fn allowed(&self, filter: &Filter) -> Option<Allowed> {
         if filter.is_empty() {
@@ -134,11 +144,9 @@ impl Catalog {
                 found.into_iter().flat_map(|id| self.categories.products(id)).copied(),
             )
         });
-        let by_brand = filter.brand.as_deref().map(|brand| {
-            self.by_brand.get(&brand.trim().to_lowercase()).map_or(&[][..], Vec::as_slice)
-        });
+        let by_brand = filter.brand.as_deref().map(|brand| self.of_brand(brand));
         let in_category = |ordinal| by_category.as_ref().is_none_or(|set| set.contains(ordinal));
-        let priced = |ordinal| self.row(ordinal).is_some_and(|row| price_passes(filter, row.price));
+        let priced = |ordinal| self.is_priced(filter, ordinal);
         let pass = |ordinal: &Ordinal| in_category(*ordinal) && priced(*ordinal);
         // The smallest list is walked, the other limits are tested.
         Some(match (by_brand, &by_category) {

@@ -44,3 +44,24 @@ impl Mode {
         }
     }
 }
+
+/// The best mode an answer may have, and why no better one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AtMost {
+    /// [`Mode::Full`]: all that is loaded may take part.
+    pub mode: Mode,
+    /// In words, for the trace; empty where the mode is full.
+    pub why: String,
+}
+
+impl AtMost {
+    /// Nothing better than `mode`, because of `why`.
+    pub fn new(mode: Mode, why: impl Into<String>) -> Self {
+        Self { mode, why: why.into() }
+    }
+
+    /// What `mode` leaves out is left out.
+    pub fn leaves_out(&self, mode: Mode) -> bool {
+        self.mode >= mode
+    }
+}

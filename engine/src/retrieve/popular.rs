@@ -6,6 +6,7 @@
 use super::{Allowed, Ask, Candidate, RetrieveError, Retriever, Source};
 use crate::catalog::{Catalog, CategoryId, Ordinal};
 use crate::features::{Popularity, Taste};
+use crate::query::Filter;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,6 +14,10 @@ use std::sync::Arc;
 const CATEGORIES: usize = 5;
 /// Candidates at least, so that ranking has something to choose from.
 const CANDIDATES: usize = 200;
+
+/// Products of a list that are looked at for one answer where the rest may be none that a filter lets pass:
+/// some hundred microseconds.
+const LOOKED_AT: usize = 5_000;
 
 /// Retrieves by popularity. Immutable.
 pub struct Popular {
@@ -61,6 +66,51 @@ impl Popular {
             .copied()
             .filter(move |ordinal| allowed.is_none_or(|allowed| allowed.contains(*ordinal)))
             .take(limit)
+    }
+
+    /// The `k` most popular products that pass `filter`, best first, from lists that are in order already: cheap
+    /// enough for any thread. Of a filter that lets hardly anything pass, some may be missed.
+    pub fn best(&self, filter: &Filter, k: usize) -> Vec<Candidate> {
+        let priced = |ordinal: &Ordinal| self.catalog.is_priced(filter, *ordinal);
+        let inside = filter.category.as_deref().map(|text| self.catalog.categories().find(text));
+        let mut found: Vec<Ordinal> = match (&filter.brand, &inside) {
+            (Some(brand), _) => {
+                let of_brand = self.catalog.of_brand(brand).iter().copied().take(LOOKED_AT);
+                of_brand.filter(|o| priced(o) && self.is_inside(inside.as_deref(), *o)).collect()
+            }
+            (None, None) => {
+                self.everywhere.iter().copied().take(LOOKED_AT).filter(priced).take(k).collect()
+            }
+            (None, Some(categories)) => {
+                let lists = categories.iter().map(|id| &self.by_category[id.0 as usize]);
+                lists
+                    .flat_map(|l| l.iter().copied().take(LOOKED_AT).filter(priced).take(k))
+                    .collect()
+            }
+        };
+        let id = |ordinal: Ordinal| self.catalog.row(ordinal).map(|row| &*row.id);
+        found.sort_by(|a, b| {
+            let (x, y) = (self.popularity.score(*a), self.popularity.score(*b));
+            y.total_cmp(&x).then_with(|| id(*a).cmp(&id(*b)))
+        });
+        // Some products are in two categories of one name.
+        found.dedup();
+        let candidate = |ordinal| Candidate {
+            ordinal,
+            score: self.popularity.score(ordinal),
+            raw: self.popularity.raw(ordinal),
+            source: Source::Popular,
+        };
+        found.into_iter().take(k).map(candidate).collect()
+    }
+
+    /// In one of these categories, or below it; `None`: anywhere.
+    fn is_inside(&self, categories: Option<&[CategoryId]>, ordinal: Ordinal) -> bool {
+        let (Some(categories), Some(row)) = (categories, self.catalog.row(ordinal)) else {
+            return categories.is_none();
+        };
+        let tree = self.catalog.categories();
+        row.categories.iter().any(|id| tree.ancestry(*id).any(|id| categories.contains(&id)))
     }
 
     /// General popularity and the user's own, blended by how well the user is known.

@@ -1,6 +1,7 @@
 //! The questions, already checked for form by whoever took them in.
 
 use crate::query::Filter;
+use crate::resilience::AtMost;
 
 /// A product field that an answer may carry beside id, score and reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct SearchAsk {
     pub filter: Filter,
     /// Fields to add to each item.
     pub fields: Vec<Field>,
+    /// The best mode wanted.
+    pub most: AtMost,
 }
 
 /// `GET /recommend/{user_id}`.
@@ -68,6 +71,8 @@ pub struct RecommendAsk {
     pub filter: Filter,
     /// Fields to add to each item.
     pub fields: Vec<Field>,
+    /// The best mode wanted.
+    pub most: AtMost,
 }
 
 /// `GET /similar/{product_id}` and, without a product, `GET /popular`.
@@ -81,4 +86,6 @@ pub struct ProductAsk {
     pub filter: Filter,
     /// Fields to add to each item.
     pub fields: Vec<Field>,
+    /// The best mode wanted.
+    pub most: AtMost,
 }

@@ -7,7 +7,7 @@ use super::snapshot::Snapshot;
 use super::{Answer, Caches, EngineError, ProductAsk, RecommendAsk, SearchAsk};
 use crate::cache::{Change, Versions};
 use crate::catalog::Event;
-use crate::resilience::Mode;
+use crate::resilience::{AtMost, Breaker, Mode};
 use crate::retrieve::Source;
 use crate::store::{DataStore, StoreError};
 use arc_swap::ArcSwapOption;
@@ -77,6 +77,7 @@ pub struct Engine {
     caches: Option<Arc<Caches>>,
     /// The store, as keys of caches name it.
     store_tag: String,
+    store_breaker: Breaker,
 }
 
 /// Letters of the store's identity in keys.
@@ -116,6 +117,7 @@ impl Engine {
         let caches = options.caches;
         let keeper = Keeper::start(source, snapshot.clone(), policy)
             .map_err(|error| failed("the keeper's thread", error))?;
+        let store_breaker = Breaker::new("store", options.clock.now());
         Ok(Arc::new(Self {
             clock: options.clock,
             store,
@@ -124,6 +126,7 @@ impl Engine {
             keeper,
             caches,
             store_tag,
+            store_breaker,
         }))
     }
 
@@ -137,7 +140,7 @@ impl Engine {
 
     /// `GET /search`.
     pub async fn search(&self, policy: Arc<Policy>, ask: SearchAsk) -> Result<Answer, EngineError> {
-        super::search::search(Run::start(self, policy)?, ask).await
+        super::search::search(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /search/explain`: the whole decision about one product, as JSON. Costs a search.
@@ -147,7 +150,7 @@ impl Engine {
         ask: SearchAsk,
         product_id: String,
     ) -> Result<serde_json::Value, EngineError> {
-        super::explain::explain(Run::start(self, policy)?, ask, product_id).await
+        super::explain::explain(Run::start(self, policy, &ask.most)?, ask, product_id).await
     }
 
     /// `GET /recommend/{user_id}`.
@@ -156,7 +159,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: RecommendAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::recommend(Run::start(self, policy)?, ask).await
+        super::recommend::recommend(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /similar/{product_id}`.
@@ -165,7 +168,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::similar(Run::start(self, policy)?, ask).await
+        super::recommend::similar(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /popular`.
@@ -174,7 +177,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::popular(Run::start(self, policy)?, ask).await
+        super::recommend::popular(Run::start(self, policy, &ask.most)?, ask).await
     }
 
     /// `GET /products/{product_id}`: `product_id` and every field, `null` where the shop did not say.
@@ -183,7 +186,7 @@ impl Engine {
         policy: Arc<Policy>,
         product_id: String,
     ) -> Result<serde_json::Value, EngineError> {
-        super::items::product(Run::start(self, policy)?, product_id).await
+        super::items::product(Run::start(self, policy, &AtMost::default())?, product_id).await
     }
 
     /// `POST /events`: on disk when this returns. `true` where the event is new.
@@ -246,18 +249,22 @@ impl Engine {
     /// Whether a user did anything: recommendations to all who did not are the same. Where that cannot be told in
     /// time it is assumed.
     pub async fn knows_user(&self, policy: Arc<Policy>, user_id: &str) -> bool {
-        let Ok(run) = Run::start(self, policy) else {
+        let Ok(run) = Run::start(self, policy, &AtMost::default()) else {
             return true;
         };
-        let wait = run.left(run.policy.resilience.deadlines.store);
-        let read = tokio::time::timeout(wait, run.read_history(user_id, super::run::HISTORY)).await;
-        !matches!(read, Ok(Ok(events)) if events.is_empty())
+        let read = run.read(run.read_history(user_id, super::run::HISTORY)).await;
+        !read.is_ok_and(|events| events.is_empty())
     }
 
     /// Categories with products, those with most first, by their paths.
     pub fn largest_categories(&self, most: usize) -> Vec<String> {
         let snapshot = self.snapshot.load();
         snapshot.as_ref().map_or_else(Vec::new, |s| s.catalog.categories().largest(most))
+    }
+
+    /// In front of what requests read from the store; to be forced or looked at.
+    pub fn store_breaker(&self) -> &Breaker {
+        &self.store_breaker
     }
 
     /// What is running.

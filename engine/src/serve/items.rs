@@ -5,7 +5,6 @@ use super::{EngineError, Field, Item};
 use crate::catalog::{Catalog, Product};
 use crate::rank::Ranked;
 use serde_json::{Map, Value};
-use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -57,18 +56,7 @@ impl Run<'_> {
     }
 
     async fn stored(&self, ids: Vec<String>) -> Result<Vec<Option<Product>>, String> {
-        let wait = self.left(self.policy.resilience.deadlines.store);
-        within(wait, self.read_products(ids)).await
-    }
-}
-
-async fn within<T, E: std::fmt::Display>(
-    wait: Duration,
-    read: impl Future<Output = Result<T, E>>,
-) -> Result<T, String> {
-    match tokio::time::timeout(wait, read).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("later than {wait:?}")),
+        self.read(self.read_products(ids)).await
     }
 }
 

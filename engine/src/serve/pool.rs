@@ -14,18 +14,20 @@ pub struct Full;
 /// A fixed number of threads over one queue. Threads end when the pool is dropped.
 pub struct Pool {
     jobs: Sender<Job>,
+    workers: usize,
 }
 
 impl Pool {
     /// Starts `workers` threads (at least one).
     pub fn new(workers: usize) -> std::io::Result<Self> {
         let (jobs, queue) = unbounded::<Job>();
-        for number in 0..workers.max(1) {
+        let workers = workers.max(1);
+        for number in 0..workers {
             let queue: Receiver<Job> = queue.clone();
             let run = move || queue.iter().for_each(run_one);
             std::thread::Builder::new().name(format!("rank-{number}")).spawn(run)?;
         }
-        Ok(Self { jobs })
+        Ok(Self { jobs, workers })
     }
 
     /// Queues `work`, unless `max_queue` jobs wait already. The receiver fails if the work panics.
@@ -46,6 +48,11 @@ impl Pool {
         };
         self.jobs.send(Box::new(job)).map_err(|_| Full)?;
         Ok(receiver)
+    }
+
+    /// Its threads.
+    pub fn workers(&self) -> usize {
+        self.workers
     }
 
     /// Jobs that wait for a thread.

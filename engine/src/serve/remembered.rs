@@ -43,11 +43,18 @@ impl Run<'_> {
         };
         let mark = self.mark(caches);
         let policy = &self.policy;
-        let best = self.snapshot.mode(policy.query.semantic.enabled).max(self.most);
+        // Of the same index, but with other retrievers, others are found.
+        let (keyword, semantic) = super::search::asked_now(self);
+        let asked = match (keyword, semantic) {
+            (true, true) => "ks",
+            (true, false) => "k",
+            (false, true) => "s",
+            (false, false) => "",
+        };
         let versions = Versions::of([
             ('s', self.engine.store_tag()),
             ('i', self.snapshot.index.version.as_str()),
-            ('m', best.name()),
+            ('r', asked),
             ('q', policy.retrieval.as_str()),
         ]);
         let wide = ask.k.max(policy.query.keyword.candidates.min(policy.query.semantic.candidates));

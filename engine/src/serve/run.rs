@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, UserEvent};
 use crate::features::FeatureBatch;
 use crate::query::Filter;
 use crate::rank::{Ranked, merge, rank};
-use crate::resilience::Mode;
+use crate::resilience::{AtMost, Mode};
 use crate::retrieve::{Allowed, Ask, Candidate, RetrieveError, Retriever, Source};
 use penstock_config::clock::Clock;
 use penstock_config::policy::{Policy, Ranking};
@@ -33,9 +33,9 @@ pub(super) struct Run<'e> {
     pub engine: &'e Engine,
     pub policy: Arc<Policy>,
     pub snapshot: Arc<Snapshot>,
+    /// The best mode wanted.
+    pub most: AtMost,
     pub mode: Mode,
-    /// No better mode is wanted.
-    pub most: Mode,
     /// Nothing remembered is used: the answer tells how it is made.
     pub anew: bool,
     pub trace: Trace,
@@ -45,7 +45,11 @@ pub(super) struct Run<'e> {
 
 impl<'e> Run<'e> {
     /// Starts the clock and takes the snapshot that the request keeps to its end.
-    pub fn start(engine: &'e Engine, policy: Arc<Policy>) -> Result<Self, EngineError> {
+    pub fn start(
+        engine: &'e Engine,
+        policy: Arc<Policy>,
+        most: &AtMost,
+    ) -> Result<Self, EngineError> {
         let snapshot = engine.snapshot()?;
         let now = engine.clock().now();
         let trace = Trace {
@@ -57,8 +61,8 @@ impl<'e> Run<'e> {
             engine,
             policy,
             snapshot,
+            most: most.clone(),
             mode: Mode::Full,
-            most: Mode::Full,
             anew: false,
             trace,
             started: now,
@@ -93,28 +97,41 @@ impl<'e> Run<'e> {
     }
 
     /// The products that pass `filter`, found on a ranking thread: a large catalogue is a long walk.
-    pub async fn allowed(&self, filter: &Filter) -> Result<Option<Arc<Allowed>>, EngineError> {
+    pub async fn allowed(&mut self, filter: &Filter) -> Result<Option<Arc<Allowed>>, EngineError> {
         if filter.is_empty() {
             return Ok(None);
         }
         let (snapshot, filter) = (self.snapshot.clone(), filter.clone());
         let work = move || snapshot.catalog.allowed(&filter).map(Arc::new);
-        self.on_ranking_thread(self.policy.resilience.max_queue, work).await
+        let max_queue = self.policy.resilience.max_queue;
+        self.on_ranking_thread(max_queue, work).await
     }
 
     /// Does `work` on a ranking thread; refused when the queue is full.
     pub async fn on_ranking_thread<T: Send + 'static>(
-        &self,
+        &mut self,
         max_queue: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EngineError> {
         let overloaded = || EngineError::Overloaded { retry_after: RETRY_AFTER };
+        let clock = self.engine.clock().clone();
+        let asked_at = clock.now();
+        let work = move || timed(&*clock, work);
         let receiver = self.engine.pool().submit(max_queue, work).map_err(|_| overloaded())?;
         match timeout(PATIENCE, receiver).await {
-            Ok(Ok(done)) => Ok(done),
+            Ok(Ok((done, worked))) => {
+                self.waited(asked_at, worked);
+                Ok(done)
+            }
             Ok(Err(_)) => Err(EngineError::Panicked),
             Err(_) => Err(overloaded()),
         }
+    }
+
+    /// Of the time since `asked_at` ranking threads worked so many microseconds; the rest was waiting.
+    fn waited(&mut self, asked_at: Instant, worked: u64) {
+        let since = micros(self.engine.clock().now().saturating_duration_since(asked_at));
+        self.trace.waited_micros += since.saturating_sub(worked);
     }
 
     /// What is left of `limit`, and of the deadline of the whole request.
@@ -125,19 +142,11 @@ impl<'e> Run<'e> {
 
     /// The user's latest events; none, and a lesser mode, when the store is late or failing.
     pub async fn history(&mut self, user_id: &str) -> Vec<UserEvent> {
-        let wait = self.left(self.policy.resilience.deadlines.store);
         let read = self.read_history(user_id, HISTORY);
-        let events = match timeout(wait, read).await {
-            Ok(Ok(events)) => events,
-            Ok(Err(error)) => {
-                self.degrade(Mode::Unpersonalised, format!("history: {error}"));
-                Vec::new()
-            }
-            Err(_) => {
-                self.degrade(Mode::Unpersonalised, format!("history: later than {wait:?}"));
-                Vec::new()
-            }
-        };
+        let events = self.read(read).await.unwrap_or_else(|why| {
+            self.degrade(Mode::Unpersonalised, format!("history: {why}"));
+            Vec::new()
+        });
         self.stage("history");
         events
     }
@@ -161,6 +170,7 @@ impl<'e> Run<'e> {
             return Err(EngineError::Overloaded { retry_after: RETRY_AFTER });
         }
         let mut lists = Vec::new();
+        let (mut longest, mut all) = (0, 0);
         let asked_at = self.engine.clock().now();
         let limit = self.left(self.policy.resilience.deadlines.retrieve);
         for (source, receiver) in asked {
@@ -171,9 +181,16 @@ impl<'e> Run<'e> {
                 _ => limit.saturating_sub(self.engine.clock().now() - asked_at),
             };
             let (list, outcome, micros) = await_one(receiver, wait).await;
+            // Late while others wait, it most likely waited itself; else it is slow.
+            if outcome != Outcome::Late || self.engine.pool().waiting() == 0 {
+                longest = micros.max(longest);
+                all += micros;
+            }
             self.trace.retrievers.push(RetrieverReport { source, outcome, micros });
             lists.extend(list);
         }
+        // With few threads they cannot all run side by side.
+        self.waited(asked_at, longest.max(all / self.engine.pool().workers() as u64));
         self.stage("retrieve");
         Ok(lists)
     }

@@ -25,27 +25,39 @@ pub(super) async fn search(mut run: Run<'_>, ask: SearchAsk) -> Result<Answer, E
 /// Everything up to the order.
 pub(super) async fn find(run: &mut Run<'_>, ask: SearchAsk) -> Result<Searched, EngineError> {
     let text = understand(&ask.q, run.policy.query.max_chars)?;
+    if run.is_to_be_cheap() {
+        run.stage("understand");
+        let ranked = run.most_popular_instead(&ask.filter, ask.k, None);
+        return Ok(Searched { ask: Arc::new(run.ask(ask.k)), ranked });
+    }
     let allowed = run.allowed(&ask.filter).await?;
     let mut question = Ask { text, allowed, ..run.ask(ask.k) };
     run.stage("understand");
     if question.allowed.as_ref().is_some_and(|allowed| allowed.is_empty()) {
         return Ok(Searched { ask: Arc::new(question), ranked: Vec::new() });
     }
-    let retrievers = applicable(run, &question);
+    let mut retrievers = applicable(run, &question);
     let personal = retrievers.iter().any(|retriever| retriever.personal());
+    let impersonal = run.most.leaves_out(Mode::Unpersonalised);
     let user = ask.user_id.as_deref().filter(|_| personal);
     let typed = by_id(run, &ask.q, &question);
     // Whether an id was typed is asked as it was written; everything else without capitals and blanks.
     let as_id = if typed.is_some() { ask.q.trim() } else { "" };
-    let (remember, remembered) =
-        run.candidates(&["search", as_id], &question, &ask.filter, user).await;
+    let (remember, remembered) = run
+        .candidates(&["search", as_id], &question, &ask.filter, user.filter(|_| !impersonal))
+        .await;
     if let Some(pool) = remembered {
-        run.mode = run.snapshot.mode(run.policy.query.semantic.enabled);
+        note_remembered(run);
         let ranked = run.rank_again(pool).await?;
         return Ok(Searched { ask: Arc::new(question), ranked });
     }
     if let Some(user) = user {
-        question.history = run.history(user).await;
+        if impersonal {
+            retrievers.retain(|retriever| !retriever.personal());
+            run.degrade(Mode::Unpersonalised, run.most.why.clone());
+        } else {
+            question.history = run.history(user).await;
+        }
     }
     let question = Arc::new(question);
     let mut lists = run.retrieve(&question, retrievers).await?;
@@ -81,15 +93,34 @@ pub(super) fn note_missing(run: &mut Run<'_>) {
         let mut reports = run.trace.retrievers.iter();
         reports.any(|r| r.source == source && matches!(r.outcome, super::Outcome::Found { .. }))
     };
-    let mode = match (took_part(Source::Keyword), took_part(Source::Semantic)) {
+    note_parts(run, took_part(Source::Keyword), took_part(Source::Semantic));
+}
+
+/// As [`note_missing`], for candidates that are remembered: everybody who would be asked now took part.
+pub(super) fn note_remembered(run: &mut Run<'_>) {
+    let (keyword, semantic) = asked_now(run);
+    note_parts(run, keyword, semantic);
+}
+
+/// Whether keyword and semantic retrieval are loaded and wanted.
+pub(super) fn asked_now(run: &Run<'_>) -> (bool, bool) {
+    let keyword = run.snapshot.retriever(Source::Keyword).is_some();
+    let semantic = run.policy.query.semantic.enabled
+        && run.snapshot.retriever(Source::Semantic).is_some()
+        && !(keyword && run.most.leaves_out(Mode::KeywordOnly));
+    (keyword, semantic)
+}
+
+fn note_parts(run: &mut Run<'_>, keyword: bool, semantic: bool) {
+    let mode = match (keyword, semantic) {
         (true, true) => return,
         (true, false) => Mode::KeywordOnly,
         (false, true) => Mode::SemanticOnly,
         (false, false) => Mode::Popular,
     };
     let mut whys: Vec<String> = Vec::new();
-    for source in [Source::Keyword, Source::Semantic] {
-        if !took_part(source) {
+    for (source, took_part) in [(Source::Keyword, keyword), (Source::Semantic, semantic)] {
+        if !took_part {
             whys.push(why_missing(run, source));
         }
     }
@@ -106,6 +137,10 @@ fn why_missing(run: &Run<'_>, source: Source) -> String {
     }
     if source == Source::Semantic && !run.policy.query.semantic.enabled {
         return "semantic: switched off in query.toml".into();
+    }
+    let loaded = run.snapshot.retriever(source).is_some();
+    if source == Source::Semantic && loaded && run.most.leaves_out(Mode::KeywordOnly) {
+        return run.most.why.clone();
     }
     let note = run.snapshot.index.notes.iter().find(|note| note.starts_with(name));
     note.cloned().unwrap_or_else(|| format!("{name}: no index is loaded"))
@@ -148,7 +183,13 @@ fn reason(_: &Catalog, ranked: &Ranked) -> String {
     reason
 }
 
-/// The retrievers that apply to a question.
+/// The retrievers that apply to a question, without the semantic one where less is wanted and the words are there.
 pub(super) fn applicable(run: &Run<'_>, ask: &Ask) -> Vec<Arc<dyn Retriever>> {
-    run.snapshot.retrievers().filter(|retriever| retriever.applies(ask)).cloned().collect()
+    let apply = run.snapshot.retrievers().filter(|retriever| retriever.applies(ask));
+    let mut retrievers: Vec<Arc<dyn Retriever>> = apply.cloned().collect();
+    let by_words = retrievers.iter().any(|retriever| retriever.source() == Source::Keyword);
+    if by_words && run.most.leaves_out(Mode::KeywordOnly) {
+        retrievers.retain(|retriever| retriever.source() != Source::Semantic);
+    }
+    retrievers
 }

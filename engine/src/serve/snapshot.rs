@@ -32,19 +32,22 @@ pub struct Snapshot {
     pub popularity: Arc<Popularity>,
     /// The index version in force.
     pub index: Index,
-    popular: Arc<dyn Retriever>,
+    /// What is popular, in order.
+    pub popular: Arc<Popular>,
+    popular_retriever: Arc<dyn Retriever>,
 }
 
 impl Snapshot {
     /// Joins the parts; sorts the catalogue by popularity.
     pub fn new(catalog: Arc<Catalog>, popularity: Arc<Popularity>, index: Index) -> Self {
         let popular = Arc::new(Popular::new(catalog.clone(), popularity.clone()));
-        Self { catalog, popularity, index, popular }
+        let popular_retriever = popular.clone();
+        Self { catalog, popularity, index, popular, popular_retriever }
     }
 
     /// Every retriever.
     pub fn retrievers(&self) -> impl Iterator<Item = &Arc<dyn Retriever>> {
-        self.index.retrievers.iter().chain([&self.popular])
+        self.index.retrievers.iter().chain([&self.popular_retriever])
     }
 
     /// The retriever of this kind, if it is loaded.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::catalog::{Event, EventKind, Ordinal, Product, UserEvent};
 use crate::query::Filter;
-use crate::resilience::Mode;
+use crate::resilience::{AtMost, Mode};
 use crate::retrieve::{Ask, Candidate, RetrieveError, Retriever, Source};
 use crate::store::{Bulk, Counts, Import, Store, StoreError, StoredProduct};
 use futures::future::BoxFuture;
@@ -11,6 +11,8 @@ use penstock_config::clock;
 use penstock_config::policy::Policy;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+
+mod most;
 
 #[derive(Default)]
 struct Memory {

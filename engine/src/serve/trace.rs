@@ -56,6 +56,8 @@ pub struct Trace {
     /// Where the candidates were remembered; absent: they were retrieved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Tier>,
+    /// Of the whole time, spent waiting for ranking threads; microseconds.
+    pub waited_micros: u64,
     /// Why the mode is not `full`, in words.
     pub degraded: Vec<String>,
 }

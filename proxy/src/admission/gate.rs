@@ -1,7 +1,7 @@
 //! A request at the gate: abuse and limits, after keys and lists (`access`) had their say.
 
 use super::abuse::{self, Penalty};
-use super::{Asked, Verdict, Who, class_of};
+use super::{Asked, Outcome, Verdict, Who, class_of};
 use crate::app::App;
 use crate::context::Context;
 use crate::decision::PAUSE;
@@ -12,6 +12,7 @@ use crate::route::{Endpoint, Route};
 use http::Method;
 use penstock_config::policy::{Class, Policy, Scope};
 use penstock_engine::query::normalise;
+use penstock_engine::resilience::Mode;
 use std::time::Duration;
 
 /// A request's line, as far as the gate looks at it.
@@ -63,6 +64,10 @@ pub async fn admit(app: &App, ctx: &mut Context, line: Line<'_>, route: &Route) 
         verdicts.iter().filter_map(Verdict::refusal).max_by_key(|problem| problem.retry_after);
     if let Some(refused) = verdicts.iter().find(|verdict| verdict.refusal().is_some()) {
         app.admission.violations.report(who, &refused.rule, began);
+    }
+    if verdicts.iter().any(|verdict| verdict.outcome == Outcome::Degraded) {
+        // From a cache, or in the cheapest mode.
+        ctx.cap = Mode::Stale;
     }
     ctx.decision.verdicts = verdicts;
     ctx.decision.stage("admission", took);

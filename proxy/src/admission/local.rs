@@ -59,8 +59,8 @@ impl Act {
 impl Local {
     /// Judges a request by all rules about it and counts it under each, or under none.
     pub(super) fn judge(&self, asked: &Asked<'_>, now: u64) -> Vec<Verdict> {
-        let enforced = || asked.charges().filter(|charge| !charge.rule.shadow);
-        let shadows = asked.charges().filter(|charge| charge.rule.shadow);
+        let enforced = || asked.charges().filter(|charge| charge.rule.refuses());
+        let others = asked.charges().filter(|charge| !charge.rule.refuses());
         let mut verdicts = Vec::with_capacity(2);
         for charge in enforced() {
             let judged = self.meter(asked, &charge, now, Act::Ask);
@@ -75,14 +75,14 @@ impl Local {
                     charge.verdict(By::Local, self.meter(asked, &charge, now, Act::GiveBack));
             }
             // Another rule may let it wait longer.
-            let others = enforced().skip(counted + 1);
-            verdicts.extend(others.map(|charge| {
+            let further = enforced().skip(counted + 1);
+            verdicts.extend(further.map(|charge| {
                 charge.verdict(By::Local, self.meter(asked, &charge, now, Act::Look))
             }));
             return verdicts;
         }
         verdicts
-            .extend(shadows.map(|charge| {
+            .extend(others.map(|charge| {
                 charge.verdict(By::Local, self.meter(asked, &charge, now, Act::Ask))
             }));
         verdicts

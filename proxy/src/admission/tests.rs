@@ -184,3 +184,43 @@ fn headers_tell_the_verdict() {
     let told: Vec<_> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(told, expected);
 }
+
+#[test]
+fn who_is_over_a_limit_that_degrades_passes_and_is_told() {
+    let clock = Stepped::at(0);
+    let admission = Admission::new(clock.now(), None);
+    let limits = limits("[address.search]\nover_limit = \"degrade\"\n");
+    let asked = asked(&limits, Class::Search, ADDRESS.into());
+    let ask = || here(&admission, &asked, clock.now()).remove(0);
+    for _ in 0..150 {
+        assert_eq!(ask().outcome, Outcome::Admitted);
+    }
+    for _ in 0..10 {
+        let verdict = ask();
+        assert_eq!((verdict.outcome, verdict.remaining), (Outcome::Degraded, 0));
+        assert!(verdict.refusal().is_none());
+        let told = headers(&[verdict]);
+        assert!(told.contains(&("X-RateLimit-Remaining", "0".into())), "{told:?}");
+    }
+    // What was degraded was not counted: it is full quality again as if nobody had asked.
+    clock.step(Duration::from_secs(63));
+    assert_eq!(ask().outcome, Outcome::Admitted);
+}
+
+#[test]
+fn a_rule_that_degrades_is_asked_about_what_the_others_admit() {
+    let clock = Stepped::at(0);
+    let admission = Admission::new(clock.now(), None);
+    let limits = limits(
+        "[address.search]\nper_minute = 30\nburst = 40\n\
+         [rules.cheap]\nclass = \"search\"\nper_minute = 10\nburst = 20\nover_limit = \"degrade\"\n",
+    );
+    let asked = asked(&limits, Class::Search, ADDRESS.into());
+    let outcomes: Vec<Vec<Outcome>> = (0..50)
+        .map(|_| here(&admission, &asked, clock.now()).iter().map(|v| v.outcome).collect())
+        .collect();
+    let count = |of: &[Outcome]| outcomes.iter().filter(|seen| *seen == of).count();
+    assert_eq!(count(&[Outcome::Admitted, Outcome::Admitted]), 20);
+    assert_eq!(count(&[Outcome::Admitted, Outcome::Degraded]), 20);
+    assert_eq!(count(&[Outcome::Refused]), 10);
+}

@@ -2,7 +2,7 @@
 
 use super::meter::Judgement;
 use crate::respond::{Kind, Problem, whole_seconds};
-use penstock_config::policy::{Rule, Scope};
+use penstock_config::policy::{OverLimit, Rule, Scope};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub enum Outcome {
     Refused,
     /// It passed because the rule is a shadow.
     WouldRefuse,
+    /// It passed, to be answered in a cheaper mode.
+    Degraded,
 }
 
 /// Who decided.
@@ -81,10 +83,11 @@ pub struct Verdict {
 impl Verdict {
     /// Of what `judged` says about a request that counts `cost`, under `rule` with the burst `limit`.
     pub(super) fn of(rule: &Rule, limit: u32, cost: u32, by: By, judged: Judgement) -> Self {
-        let outcome = match (judged.admitted, rule.shadow) {
-            (true, _) => Outcome::Admitted,
-            (false, true) => Outcome::WouldRefuse,
-            (false, false) => Outcome::Refused,
+        let outcome = match (judged.admitted, rule.shadow, rule.over_limit) {
+            (true, _, _) => Outcome::Admitted,
+            (false, true, _) => Outcome::WouldRefuse,
+            (false, false, OverLimit::Refuse) => Outcome::Refused,
+            (false, false, OverLimit::Degrade) => Outcome::Degraded,
         };
         let wait = whole_seconds(judged.retry_after);
         Self {
@@ -123,7 +126,7 @@ impl Verdict {
     fn is_told(&self) -> bool {
         match self.outcome {
             Outcome::Refused => true,
-            Outcome::Admitted => self.scope != Scope::Global.name(),
+            Outcome::Admitted | Outcome::Degraded => self.scope != Scope::Global.name(),
             Outcome::WouldRefuse => false,
         }
     }

@@ -17,6 +17,7 @@ use crate::route::Endpoint;
 use crate::telemetry::traceparent::Trace;
 use penstock_engine::cache::Tier;
 use penstock_engine::resilience::Mode;
+use penstock_engine::resilience::ladder::Why;
 use penstock_engine::serve::RetrieverReport;
 use serde::{Serialize, Serializer};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -62,6 +63,24 @@ pub struct Cache {
     /// Why; empty where there is nothing to say.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub why: &'static str,
+}
+
+/// How far down the ladder a request had to go.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rung {
+    /// The best mode that was to be had, or `refused`.
+    pub mode: &'static str,
+    /// Why: `limit`, `load`, `time` or `store`.
+    pub why: &'static str,
+    /// Share of the load's limit that was in use, in hundredths.
+    pub utilisation_percent: u32,
+}
+
+impl Rung {
+    /// `mode` at best, because of `why`, with this share of the limit in use.
+    pub fn new(mode: &'static str, why: Why, utilisation: f64) -> Self {
+        Self { mode, why: why.name(), utilisation_percent: (utilisation * 100.0).round() as u32 }
+    }
 }
 
 /// A stage and how long it took. The engine's stages carry `engine_` before their name.
@@ -146,6 +165,9 @@ pub struct Decision {
     /// Why the mode is not `full`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
+    /// How much was to be done for it at best; absent where that was everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<Rung>,
     /// What became of each retriever.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retrievers: Vec<RetrieverReport>,
@@ -195,6 +217,7 @@ impl Decision {
             candidates: None,
             mode: None,
             degraded: Vec::new(),
+            ladder: None,
             retrievers: Vec::new(),
             results: None,
             upstream: None,

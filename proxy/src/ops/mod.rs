@@ -79,7 +79,7 @@ impl Ops {
                 Some(trace) => self.decisions(trace),
                 None => json_response(
                     404,
-                    &json!({"error": "there are /livez, /readyz, /metrics, /status, /decisions/{trace_id} and, with the token, commands below /admin/rate-limit"}),
+                    &json!({"error": "there are /livez, /readyz, /metrics, /status, /decisions/{trace_id} and, with the token, commands below /admin"}),
                 ),
             },
         }

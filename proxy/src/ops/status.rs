@@ -24,6 +24,7 @@ pub(super) fn of(app: &App) -> Value {
         "policy_dir": &app.settings.policy_dir,
         "policy": app.policies.status(),
         "limits": limits(app),
+        "load": app.ladder.status(app),
         "redis": app.link.as_ref().map(|link| redis(&link.status())),
         "caches": caches(app),
         "keys": app.keys.status(),
@@ -44,6 +45,7 @@ pub(super) fn refresh(app: &App) {
     metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
     metrics.limits.refresh(app);
     metrics.layers.refresh(app);
+    metrics.load.refresh(app);
     let keys = app.keys.status();
     metrics.keys.set(keys.keys as i64);
     metrics.keys_problems.set(keys.problems as i64);
@@ -84,7 +86,7 @@ pub(super) fn limits(app: &App) -> Value {
 }
 
 /// What is remembered, and whether the fleet's changes are heard.
-fn caches(app: &App) -> Value {
+pub(super) fn caches(app: &App) -> Value {
     let policy = &app.policies.current().cache;
     let layers: BTreeMap<_, _> = app
         .caches

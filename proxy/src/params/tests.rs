@@ -96,6 +96,7 @@ fn the_other_questions() {
             k: 3,
             filter: Filter { category: Some("mugs".into()), ..Filter::default() },
             fields: vec![],
+            ..RecommendAsk::default()
         })
     );
     assert_eq!(recommend(b"k=0", "u1".into()).unwrap_err().parameter, "k");

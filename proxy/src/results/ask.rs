@@ -1,10 +1,11 @@
 //! A question to the engine: its key among what is remembered, and how it is put.
 
+use crate::route::Endpoint;
 use bytes::Bytes;
 use penstock_config::policy::Policy;
 use penstock_engine::cache::{CacheKind, Key, Tags, digest};
 use penstock_engine::query::{Filter, normalise};
-use penstock_engine::resilience::Mode;
+use penstock_engine::resilience::{AtMost, Mode};
 use penstock_engine::serve::{
     Answer, Engine, EngineError, Field, Made, ProductAsk, RecommendAsk, SearchAsk,
 };
@@ -74,8 +75,29 @@ impl Ask {
         }
     }
 
-    /// Asks the engine.
-    pub async fn put(self, engine: &Engine, policy: Arc<Policy>) -> Result<Answer, EngineError> {
+    /// The endpoint that is asked.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Search(_) => Endpoint::Search,
+            Self::Recommend(_) => Endpoint::Recommend,
+            Self::Similar(_) => Endpoint::Similar,
+            Self::Popular(_) => Endpoint::Popular,
+        }
+    }
+
+    /// Asks the engine; nothing better than `best` is wanted.
+    pub async fn put(
+        mut self,
+        engine: &Engine,
+        policy: Arc<Policy>,
+        best: AtMost,
+    ) -> Result<Answer, EngineError> {
+        match &mut self {
+            Self::Search(SearchAsk { most, .. })
+            | Self::Recommend(RecommendAsk { most, .. })
+            | Self::Similar(ProductAsk { most, .. })
+            | Self::Popular(ProductAsk { most, .. }) => *most = best,
+        }
         match self {
             Self::Search(ask) => engine.search(policy, ask).await,
             Self::Recommend(ask) => engine.recommend(policy, ask).await,

@@ -2,13 +2,16 @@
 
 mod ask;
 mod body;
+mod compute;
 mod events;
+mod ladder;
 mod popular_queries;
 mod remembered;
 pub mod warm;
 mod wishes;
 
 pub use body::Body;
+pub use ladder::{Ladder, Step};
 pub use remembered::{Results, Served, Warmed};
 pub use warm::{Warmer, Warming};
 
@@ -21,7 +24,7 @@ use crate::respond::{Kind, Problem, Reply};
 use crate::route::Route;
 use ask::Ask;
 use futures::FutureExt;
-use penstock_engine::serve::EngineError;
+use penstock_engine::serve::{Engine, EngineError, SearchAsk};
 use pingora::proxy::Session;
 use serde_json::json;
 use std::future::Future;
@@ -71,9 +74,13 @@ async fn dispatch(
         }
         Route::Explain => {
             let (ask, product_id) = params::explain(query, max_chars)?;
+            let step = app.ladder.enter(app, ctx, false)?;
+            let ask = SearchAsk { most: step.most().clone(), ..ask };
             let mut explanation =
                 engine(app, ctx, patience, |engine| engine.explain(policy, ask, product_id))
                     .await?;
+            let waited = explanation["trace"]["waited_micros"].as_u64();
+            step.answered(app, &ctx.policy, waited.unwrap_or_default());
             explanation["request"] = json!(ctx.decision);
             Ok(Reply::fleeting(200, &explanation))
         }
@@ -124,7 +131,7 @@ async fn list(
     let may_bypass = ctx.decision.client.key.as_ref().is_some_and(Keyed::may_bypass_cache);
     let anew = wishes.anew && may_bypass;
     let began = app.clock.now();
-    let served = remembered::serve(app, &ctx.policy, ask, anew, patience).await;
+    let served = remembered::serve(app, ctx, ask, anew, patience).await;
     // What the engine did is among the stages by itself.
     let stage =
         if matches!(&served, Ok(served) if served.trace.is_none()) { "results" } else { "engine" };
@@ -142,7 +149,7 @@ async fn engine<'a, T, F>(
     app: &'a App,
     ctx: &mut Context,
     patience: Duration,
-    ask: impl FnOnce(&'a penstock_engine::serve::Engine) -> F,
+    ask: impl FnOnce(&'a Engine) -> F,
 ) -> Result<T, Problem>
 where
     F: Future<Output = Result<T, EngineError>>,

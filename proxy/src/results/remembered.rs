@@ -8,18 +8,23 @@
 
 use super::ask::{self, Ask};
 use super::body::Body;
+use super::compute::{compute, late};
+use super::ladder::Step;
 use crate::app::App;
+use crate::context::Context;
 use crate::decision::{Cache, CacheOutcome};
 use crate::respond::{Kind, Problem};
 use penstock_config::policy::{Policy, ResultCache};
 use penstock_engine::cache::{
     Boarding, CacheKind, Entry, Flights, Found, Freshness, Hit, Key, Leader, Lives, Tier, Tiered,
 };
+use penstock_engine::resilience::Mode;
 use penstock_engine::serve::{Answer, Caches, Engine, Made, Trace};
 use rand::Rng;
 use std::sync::Arc;
 use std::time::Duration;
 
+const MADE_NOW: Cache = Cache { outcome: CacheOutcome::Miss, why: "made now" };
 /// How often a request boards again when a flight ends without landing.
 const ATTEMPTS: usize = 3;
 
@@ -99,34 +104,32 @@ impl Results {
 /// The answer to `ask`: remembered, or made. `anew`: one that was made before is not wanted.
 pub async fn serve(
     app: &Arc<App>,
-    policy: &Arc<Policy>,
+    ctx: &mut Context,
     ask: Ask,
     anew: bool,
     patience: Duration,
 ) -> Result<Served, Problem> {
     let engine = app.engine.get()?.clone();
     app.warming.count(&ask);
-    let kind = ask.kind();
-    let cache = app.results.of(kind);
-    let made = engine.versions(policy).filter(|_| cache.is_on(policy));
+    let policy = ctx.policy.clone();
+    let cache = app.results.of(ask.kind());
+    let made = engine.versions(&policy).filter(|_| cache.is_on(&policy));
     let Some(made) = made else {
-        let answer = put(&engine, policy, ask, patience).await?;
-        let why = if cache.is_on(policy) { "nothing is loaded" } else { "switched off" };
-        let body = Body::of(&answer, ask::bytes(&answer));
-        let trace = Some(Arc::new(answer.trace));
-        let cache = Cache { outcome: CacheOutcome::Bypass, why };
-        return Ok(Served { body, cache, trace, stale: false });
+        let why = if cache.is_on(&policy) { "nothing is loaded" } else { "switched off" };
+        let step = app.ladder.enter(app, ctx, false)?;
+        let answer = compute(app, &engine, &policy, &ask, step, patience).await?;
+        return Ok(passed_by(answer, why));
     };
-    let (key, user) = ask.key(&engine, policy, &made).await;
-    let job =
-        Job { app: app.clone(), engine, policy: policy.clone(), ask, key, made, user, patience };
+    let (key, user) = ask.key(&engine, &policy, &made).await;
+    let job = Job { app: app.clone(), engine, policy, ask, key, made, user, patience };
     if anew {
-        let landed = job.clone().make(false).await?;
+        let step = app.ladder.enter(app, ctx, false)?;
+        let landed = job.make(step, false).await?;
         return Ok(served(landed, Cache { outcome: CacheOutcome::Bypass, why: "asked for anew" }));
     }
     let mut spare = None;
-    if let Some(hit) = cache.get_local(policy, &job.key) {
-        let age = &policy.cache.results;
+    if let Some(hit) = job.cache().get_local(&job.policy, &job.key) {
+        let age = &job.policy.cache.results;
         match hit.freshness {
             Freshness::Fresh => return Ok(remembered(hit, "")),
             Freshness::Aging => {
@@ -140,12 +143,15 @@ pub async fn serve(
             Freshness::Stale(since) => spare = (since < age.stale_if_error).then_some(hit),
         }
     }
-    match job.fly().await {
+    if ctx.cap > Mode::Full {
+        return job.capped(ctx, spare).await;
+    }
+    match job.fly(ctx, spare.as_ref()).await {
         Err(problem) if problem.kind.status() >= 500 && spare.is_some() => {
             let hit = spare.expect("looked at in the guard");
             Ok(remembered(hit, "past its life; no other could be made"))
         }
-        landed => landed,
+        served => served,
     }
 }
 
@@ -158,11 +164,13 @@ pub enum Warmed {
     Fresh,
     /// It could not be made.
     Failed,
+    /// Requests had too much to do for it.
+    Busy,
 }
 
 impl Warmed {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Made, Self::Fresh, Self::Failed];
+    pub const ALL: [Self; 4] = [Self::Made, Self::Fresh, Self::Failed, Self::Busy];
 
     /// As in metrics.
     pub fn name(self) -> &'static str {
@@ -170,6 +178,7 @@ impl Warmed {
             Self::Made => "made",
             Self::Fresh => "fresh",
             Self::Failed => "failed",
+            Self::Busy => "busy",
         }
     }
 }
@@ -187,13 +196,15 @@ pub async fn warm(app: &Arc<App>, policy: &Arc<Policy>, ask: Ask) -> Warmed {
     if cache.is_fresh(&key) {
         return Warmed::Fresh;
     }
-    let patience = policy.resilience.deadlines.request;
-    let job =
-        Job { app: app.clone(), engine, policy: policy.clone(), ask, key, made, user, patience };
-    let Some(leader) = app.results.flights.lead(job.key.text()) else {
+    let Some(leader) = app.results.flights.lead(key.text()) else {
         return Warmed::Fresh;
     };
-    match job.lead(leader, true).await {
+    let Some(step) = app.ladder.try_background(app, policy, ask.endpoint()) else {
+        return Warmed::Busy;
+    };
+    let (policy, patience) = (policy.clone(), policy.resilience.deadlines.request);
+    let job = Job { app: app.clone(), engine, policy, ask, key, made, user, patience };
+    match job.remake(leader, step).await {
         Ok(_) => Warmed::Made,
         Err(_) => Warmed::Failed,
     }
@@ -204,31 +215,19 @@ impl Job {
         self.app.results.of(self.key.kind())
     }
 
-    /// Makes the answer or joins whoever does.
-    async fn fly(self) -> Result<Served, Problem> {
-        let flights = &self.app.results.flights;
+    /// Makes the answer or joins whoever does. `spare`: one past its life that will do when there is much to do.
+    async fn fly(self, ctx: &mut Context, spare: Option<&Hit<Body>>) -> Result<Served, Problem> {
         for _ in 0..ATTEMPTS {
-            match flights.board(self.key.text()) {
-                Boarding::Lead(leader) => {
-                    let flight = tokio::spawn(self.clone().lead(leader, true));
-                    let landing = flight.await.map_err(|_| bug())?;
-                    return landing.map(|landed| {
-                        served(landed, Cache { outcome: CacheOutcome::Miss, why: "made now" })
-                    });
-                }
+            match self.app.results.flights.board(self.key.text()) {
+                Boarding::Lead(leader) => return self.lead(ctx, leader, spare).await,
                 Boarding::Join(joined) => match joined.answer(self.patience).await {
                     Some(Ok(Landed::Made(entry, _))) => {
-                        let cache = Cache {
-                            outcome: CacheOutcome::Miss,
-                            why: "made for another request at the same time",
-                        };
+                        let why = "made for another request at the same time";
+                        let cache = Cache { outcome: CacheOutcome::Miss, why };
                         let body = entry.value.clone();
                         return Ok(Served { body, cache, trace: None, stale: false });
                     }
-                    Some(landing) => {
-                        let miss = Cache { outcome: CacheOutcome::Miss, why: "made now" };
-                        return landing.map(|landed| served(landed, miss));
-                    }
+                    Some(landing) => return landing.map(|landed| served(landed, MADE_NOW)),
                     None => {}
                 },
             }
@@ -236,21 +235,73 @@ impl Job {
         Err(late())
     }
 
-    /// Makes it anew behind everybody's back, unless somebody does.
+    /// Leads the flight.
+    async fn lead(
+        self,
+        ctx: &mut Context,
+        leader: Leader<Landing>,
+        spare: Option<&Hit<Body>>,
+    ) -> Result<Served, Problem> {
+        // Dropped on the way when the client goes: whoever joined boards again.
+        if let Some(hit) = self.elsewhere(true).await {
+            leader.land(Ok(Landed::Remembered(hit.clone())));
+            return Ok(remembered(hit, ""));
+        }
+        let step = match self.app.ladder.enter(&self.app, ctx, spare.is_some()) {
+            Ok(step) => step,
+            Err(problem) => {
+                leader.land(Err(problem.clone()));
+                return Err(problem);
+            }
+        };
+        if let (Mode::Stale, Some(hit)) = (step.most().mode, spare) {
+            leader.land(Ok(Landed::Remembered(hit.clone())));
+            return Ok(remembered(hit.clone(), "past its life; there is much to do"));
+        }
+        let flight = tokio::spawn(self.land(leader, step));
+        let landing = flight.await.map_err(|_| bug())?;
+        landing.map(|landed| served(landed, MADE_NOW))
+    }
+
+    /// Makes the answer, which no client can cancel by going away, and lands with it.
+    async fn land(self, leader: Leader<Landing>, step: Step) -> Landing {
+        let landing = self.make(step, true).await;
+        leader.land(landing.clone());
+        landing
+    }
+
+    /// For a client that is over a limit which degrades: what is remembered is free; else the cheapest. Nobody else
+    /// is given it.
+    async fn capped(self, ctx: &mut Context, spare: Option<Hit<Body>>) -> Result<Served, Problem> {
+        let step = self.app.ladder.enter(&self.app, ctx, spare.is_some())?;
+        if let (Mode::Stale, Some(hit)) = (step.most().mode, spare) {
+            return Ok(remembered(hit, "past its life; the client is over a limit"));
+        }
+        let Self { app, engine, policy, ask, patience, .. } = &self;
+        let answer = compute(app, engine, policy, ask, step, *patience).await?;
+        Ok(passed_by(answer, "the client is over a limit"))
+    }
+
+    /// Makes it anew behind everybody's back, unless somebody does or there is much to do.
     fn refresh(&self) {
-        if let Some(leader) = self.app.results.flights.lead(self.key.text()) {
-            tokio::spawn(self.clone().lead(leader, false));
+        let Some(leader) = self.app.results.flights.lead(self.key.text()) else {
+            return;
+        };
+        let step = self.app.ladder.try_background(&self.app, &self.policy, self.ask.endpoint());
+        if let Some(step) = step {
+            tokio::spawn(self.clone().remake(leader, step));
         }
     }
 
-    /// `aging_will_do`: one in Redis that is near its end is good enough.
-    async fn lead(self, leader: Leader<Landing>, aging_will_do: bool) -> Landing {
-        let landing = match self.elsewhere(aging_will_do).await {
-            Some(hit) => Ok(Landed::Remembered(hit)),
-            None => self.make(true).await,
-        };
-        leader.land(landing.clone());
-        landing
+    /// Takes a new one from Redis, or makes it.
+    async fn remake(self, leader: Leader<Landing>, step: Step) -> Landing {
+        match self.elsewhere(false).await {
+            Some(hit) => {
+                leader.land(Ok(Landed::Remembered(hit.clone())));
+                Ok(Landed::Remembered(hit))
+            }
+            None => self.land(leader, step).await,
+        }
     }
 
     /// What Redis has, or what another instance makes meanwhile.
@@ -270,12 +321,13 @@ impl Job {
     }
 
     /// Makes it; `share`: others may have it, too.
-    async fn make(self, share: bool) -> Landing {
+    async fn make(&self, step: Step, share: bool) -> Landing {
         let cache = self.cache();
         // Before the engine looks at anything: what changes from now on is not in the answer for sure.
         let mark = cache.mark(self.made.revision);
         let began = self.app.clock.unix_micros() / 1_000;
-        let answer = put(&self.engine, &self.policy, self.ask.clone(), self.patience).await?;
+        let Self { app, engine, policy, ask, patience, .. } = self;
+        let answer = compute(app, engine, policy, ask, step, *patience).await?;
         let degraded = self.ask.is_degraded(&answer, self.made.best);
         let lives = lives(&self.policy, self.key.kind(), &answer, began, degraded);
         let tags = self.ask.tags(&answer, self.user.as_deref());
@@ -307,29 +359,15 @@ fn lives(policy: &Policy, kind: CacheKind, answer: &Answer, began: i64, degraded
     Lives::new(began, ttl, keep, (jitter, rand::rng().random()), refresh_ahead)
 }
 
-/// Asks the engine, and waits at most `patience`: it has its own deadlines, so this only passes when it is stuck.
-async fn put(
-    engine: &Engine,
-    policy: &Arc<Policy>,
-    ask: Ask,
-    patience: Duration,
-) -> Result<Answer, Problem> {
-    match tokio::time::timeout(patience, ask.put(engine, policy.clone())).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => {
-            tracing::error!(?patience, "the engine did not come back");
-            Err(late())
-        }
-    }
-}
-
-fn late() -> Problem {
-    Problem::new(Kind::EngineLate, "the ranking engine did not answer in time")
-        .retry_after(Duration::from_secs(1))
-}
-
 fn bug() -> Problem {
     Problem::new(Kind::Internal, "this is a bug; the trace id helps to find it")
+}
+
+/// An answer that no cache had a part in.
+fn passed_by(answer: Answer, why: &'static str) -> Served {
+    let body = Body::of(&answer, ask::bytes(&answer));
+    let cache = Cache { outcome: CacheOutcome::Bypass, why };
+    Served { body, cache, trace: Some(Arc::new(answer.trace)), stale: false }
 }
 
 fn remembered(hit: Hit<Body>, why: &'static str) -> Served {

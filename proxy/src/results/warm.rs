@@ -228,18 +228,13 @@ impl Warmer {
             Some(Round { occasion, running, total, made: 0, fresh: 0, failed: 0, took_ms: 0 });
         app.metrics.layers.warming_began(occasion);
         for ask in asks {
-            // The policy may change meanwhile, and with it what an answer is.
-            let warmed = if self.give_way().await {
-                self.warm(&policy.cache.warming.share, ask).await
-            } else {
-                Warmed::Failed
-            };
+            let warmed = self.warm(ask).await;
             app.metrics.layers.warmed(warmed);
             if let Some(round) = lock(&app.warming.round).as_mut() {
                 match warmed {
                     Warmed::Made => round.made += 1,
                     Warmed::Fresh => round.fresh += 1,
-                    Warmed::Failed => round.failed += 1,
+                    Warmed::Failed | Warmed::Busy => round.failed += 1,
                 }
                 round.took_ms = elapsed().as_millis() as u64;
             }
@@ -252,31 +247,26 @@ impl Warmer {
         app.metrics.layers.warming_ended(elapsed());
     }
 
-    /// Makes one answer, then rests so that no more than `share` of a thread's time is used.
-    async fn warm(&self, share: &f64, ask: Ask) -> Warmed {
+    /// Makes one answer, then rests so that no more than its share of a thread's time is used. Gives way to
+    /// requests until they have no more to do, but not for ever.
+    async fn warm(&self, ask: Ask) -> Warmed {
         let app = &self.0;
-        let began = app.clock.now();
-        let warmed = super::remembered::warm(app, &self.policy(), ask).await;
-        if warmed != Warmed::Fresh {
-            let took = app.clock.now().saturating_duration_since(began);
-            tokio::time::sleep(took.mul_f64(1.0 / share - 1.0)).await;
-        }
-        warmed
-    }
-
-    /// Waits while requests do; `false`: they do not stop.
-    async fn give_way(&self) -> bool {
-        let Ok(engine) = self.0.engine.get() else {
-            return false;
-        };
-        let until = self.0.clock.now() + GIVE_WAY;
-        while engine.waiting() > 0 {
-            if self.0.clock.now() > until {
-                return false;
+        let until = app.clock.now() + GIVE_WAY;
+        loop {
+            // The policy may change meanwhile, and with it what an answer is.
+            let (policy, began) = (self.policy(), app.clock.now());
+            let warmed = super::remembered::warm(app, &policy, ask.clone()).await;
+            let now = app.clock.now();
+            match warmed {
+                Warmed::Busy if now < until => tokio::time::sleep(LOOK).await,
+                Warmed::Fresh => return warmed,
+                _ => {
+                    let took = now.saturating_duration_since(began);
+                    tokio::time::sleep(took.mul_f64(1.0 / policy.cache.warming.share - 1.0)).await;
+                    return warmed;
+                }
             }
-            tokio::time::sleep(LOOK).await;
         }
-        true
     }
 
     /// What a round is about, most wanted first.

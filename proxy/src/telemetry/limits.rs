@@ -18,6 +18,7 @@ const DECISION_SECONDS: [f64; 16] = [
 pub struct LimitMetrics {
     hits: IntCounterVec,
     shadow_hits: IntCounterVec,
+    degraded: IntCounterVec,
     abuse: IntCounterVec,
     flagged: IntGauge,
     pauses: IntCounter,
@@ -50,6 +51,11 @@ impl LimitMetrics {
             shadow_hits: r.counters(
                 "penstock_rate_limit_shadow_hits_total",
                 "Requests that a shadow rule would have refused",
+                &["endpoint", "type"],
+            )?,
+            degraded: r.counters(
+                "penstock_rate_limit_degraded_total",
+                "Requests over a limit that were answered in a cheaper mode",
                 &["endpoint", "type"],
             )?,
             abuse: r.counters(
@@ -102,6 +108,9 @@ impl LimitMetrics {
                 self.hits.with_label_values(&[endpoint.name(), kind]);
                 self.shadow_hits.with_label_values(&[endpoint.name(), kind]);
             }
+            for kind in ["address", "key", "global"] {
+                self.degraded.with_label_values(&[endpoint.name(), kind]);
+            }
         }
         for pattern in Pattern::ALL {
             self.abuse.with_label_values(&[pattern.name()]);
@@ -115,6 +124,7 @@ impl LimitMetrics {
                 Outcome::Admitted => continue,
                 Outcome::Refused => &self.hits,
                 Outcome::WouldRefuse => &self.shadow_hits,
+                Outcome::Degraded => &self.degraded,
             };
             counter.with_label_values(&[endpoint.name(), verdict.scope]).inc();
         }
@@ -155,6 +165,11 @@ impl LimitMetrics {
         let shared = app.admission.shared();
         self.fallback.set(shared.is_some_and(Shared::is_alone).into());
         self.instances.set(shared.map_or(1, Shared::instances).into());
+        // Servers of the application come and go with their names.
+        self.breakers.reset();
+        crate::breakers::each(app, |breaker| {
+            self.breakers.with_label_values(&[breaker.name()]).set(breaker.state() as i64);
+        });
         let Some(link) = &app.link else { return };
         let status = link.status();
         self.redis_connected.set(status.server.is_some().into());
@@ -162,6 +177,5 @@ impl LimitMetrics {
             let counter = self.redis_calls.with_label_values(&[outcome]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
-        self.breakers.with_label_values(&["redis"]).set(status.breaker.state as i64);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::layers::LayerMetrics;
 use super::limits::LimitMetrics;
+use super::load::LoadMetrics;
 use super::process::Process;
 use crate::decision::{Decision, PAUSE};
 use crate::identity::keys::Why;
@@ -38,6 +39,8 @@ pub struct Metrics {
     pub limits: LimitMetrics,
     /// Caches.
     pub layers: LayerMetrics,
+    /// The ladder.
+    pub load: LoadMetrics,
     /// API keys in the file.
     pub keys: IntGauge,
     /// Lines of the keys' file that cannot be used.
@@ -125,6 +128,7 @@ impl Metrics {
             )?,
             limits: LimitMetrics::register(&r)?,
             layers: LayerMetrics::register(&r)?,
+            load: LoadMetrics::register(&r)?,
             keys: r.gauge("penstock_keys", "API keys, revoked and expired ones too")?,
             keys_problems: r
                 .gauge("penstock_keys_problems", "Lines of keys.jsonl that cannot be used")?,

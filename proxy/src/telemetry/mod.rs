@@ -3,7 +3,8 @@
 
 pub mod access;
 pub mod layers;
-mod limits;
+pub mod limits;
+mod load;
 pub mod logs;
 pub mod metrics;
 mod process;

@@ -7,6 +7,7 @@ use super::{Body, Member, Pool, Probe, peer, text_of};
 use crate::app::App;
 use async_trait::async_trait;
 use penstock_config::bootstrap::{Scheme, Server};
+use penstock_config::clock::SharedClock;
 use penstock_config::policy::UpstreamPolicy;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -49,7 +50,8 @@ impl BackgroundService for Prober {
                 if (everyone || !member.is_healthy())
                     && let Some(probe) = member.probe()
                 {
-                    tokio::spawn(ask(connector.clone(), probe, check.path.clone(), policy));
+                    let (connector, path) = (connector.clone(), check.path.clone());
+                    tokio::spawn(ask(connector, probe, path, policy, app.clock.clone()));
                 }
             }
             tokio::select! {
@@ -83,6 +85,7 @@ async fn ask(
     member: Probe,
     path: Option<String>,
     policy: UpstreamPolicy,
+    clock: SharedClock,
 ) {
     let answered = async {
         match &path {
@@ -95,7 +98,7 @@ async fn ask(
     };
     let patience = policy.connect + policy.read.min(PROBE_ANSWER);
     match tokio::time::timeout(patience, answered).await {
-        Ok(Ok(())) => member.succeeded(),
+        Ok(Ok(())) => member.succeeded(clock.now()),
         Ok(Err(why)) => member.failed(&why),
         Err(_) => member.failed("the health check took too long"),
     }

@@ -10,4 +10,4 @@ pub use fault::{Attempt, Blame, blame, problem_of, text_of, unavailable};
 pub use headers::{is_websocket, to_client, to_upstream};
 pub use health::Prober;
 pub use peer::{Body, peer};
-pub use pool::{Member, MemberStatus, Pool, Probe};
+pub use pool::{Member, MemberStatus, Picked, Pool, Probe};

@@ -2,12 +2,17 @@
 
 use arc_swap::ArcSwap;
 use penstock_config::bootstrap::Server;
+use penstock_config::clock::SharedClock;
+use penstock_config::policy::BreakerPolicy;
+use penstock_engine::resilience::Breaker;
+use penstock_engine::resilience::breaker::Ticket;
 use prometheus::IntGaugeVec;
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Failures in a row after which a server is believed to be down. One lost packet is not a dead
 /// server; two in a row, with no success between them, is what clients would notice.
@@ -26,6 +31,16 @@ pub struct Member {
     failures: AtomicU32,
     probing: AtomicBool,
     last_error: Mutex<String>,
+    breaker: Breaker,
+}
+
+/// A server that is asked.
+#[derive(Debug)]
+pub struct Picked {
+    /// It.
+    pub member: Arc<Member>,
+    /// Its breaker's leave; `None`: the breaker is open, and no other server is better.
+    pub ticket: Option<Ticket>,
 }
 
 /// A member, for the status page.
@@ -42,7 +57,7 @@ pub struct MemberStatus {
 }
 
 impl Member {
-    fn new(server: Arc<Server>, name: Arc<str>, address: SocketAddr) -> Self {
+    fn new(server: Arc<Server>, name: Arc<str>, address: SocketAddr, now: Instant) -> Self {
         Self {
             server,
             name,
@@ -51,7 +66,31 @@ impl Member {
             failures: AtomicU32::new(0),
             probing: AtomicBool::new(false),
             last_error: Mutex::new(String::new()),
+            breaker: Breaker::new(format!("upstream:{address}"), now),
         }
+    }
+
+    /// In front of requests to it; to be forced or looked at.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Says what came of a request, where its breaker gave leave: as [`Breaker::settled`].
+    pub fn settled(
+        &self,
+        policy: &BreakerPolicy,
+        ticket: Option<Ticket>,
+        worked: Option<bool>,
+        now: Instant,
+    ) {
+        if let Some(ticket) = ticket {
+            self.breaker.settled(policy, ticket, worked, now);
+        }
+    }
+
+    /// Believed to be up, and no operator keeps requests from it.
+    fn is_usable(&self) -> bool {
+        self.is_healthy() && !self.breaker.is_forced_open()
     }
 
     /// Believed to be up.
@@ -60,7 +99,7 @@ impl Member {
     }
 
     /// It answered, to a probe or to a request.
-    pub fn succeeded(&self) {
+    pub fn succeeded(&self, now: Instant) {
         // Every answered request comes here: only write when there is something to forget.
         if self.failures.load(Ordering::Relaxed) == 0 && self.is_healthy() {
             return;
@@ -69,6 +108,7 @@ impl Member {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if self.down.swap(false, Ordering::Relaxed) {
             tracing::info!(server = %self.name, address = %self.address, "upstream server is back");
+            self.breaker.try_soon(now);
         }
     }
 
@@ -120,12 +160,14 @@ pub struct Pool {
     members: ArcSwap<Vec<Arc<Member>>>,
     next: AtomicUsize,
     healthy: IntGaugeVec,
+    clock: SharedClock,
 }
 
 impl Pool {
     /// The configured servers. Those given by address can be used at once, names after their first
     /// [`Pool::resolved`].
-    pub fn new(servers: &[Server], healthy: IntGaugeVec) -> Self {
+    pub fn new(servers: &[Server], healthy: IntGaugeVec, clock: &SharedClock) -> Self {
+        let now = clock.now();
         let servers: Vec<(Arc<Server>, Arc<str>)> = servers
             .iter()
             .map(|server| (Arc::new(server.clone()), server.to_string().into()))
@@ -135,7 +177,7 @@ impl Pool {
             .filter_map(|(server, name)| {
                 let ip: IpAddr = server.host.parse().ok()?;
                 let address = SocketAddr::new(ip, server.port);
-                Some(Arc::new(Member::new(server.clone(), name.clone(), address)))
+                Some(Arc::new(Member::new(server.clone(), name.clone(), address, now)))
             })
             .collect();
         Self {
@@ -143,6 +185,7 @@ impl Pool {
             members: ArcSwap::from_pointee(members),
             next: AtomicUsize::new(0),
             healthy,
+            clock: clock.clone(),
         }
     }
 
@@ -173,6 +216,8 @@ impl Pool {
         let mut addresses = addresses.to_vec();
         addresses.sort_unstable();
         addresses.dedup();
+        let now = self.clock.now();
+        let new = |address| Arc::new(Member::new(server.clone(), name.clone(), address, now));
         // Names are looked up side by side.
         self.members.rcu(|current| {
             let (mine, mut members): (Vec<_>, Vec<_>) =
@@ -184,27 +229,43 @@ impl Pool {
                 mine.iter()
                     .find(|member| member.address == address)
                     .cloned()
-                    .unwrap_or_else(|| Arc::new(Member::new(server.clone(), name.clone(), address)))
+                    .unwrap_or_else(|| new(address))
             }));
             Arc::new(members)
         });
     }
 
-    /// The next one that is up, in turn; `not` only when it is the last one left.
-    pub fn pick(&self, not: Option<SocketAddr>) -> Option<Arc<Member>> {
+    /// The next one that is up and whose breaker gives leave, in turn; `not` only when it is the last one left.
+    /// Where the breakers of all that are up are open, one of them is tried all the same: better an answer of
+    /// a server that fails often than none. What an operator forced open is left alone.
+    pub fn pick(
+        &self,
+        not: Option<SocketAddr>,
+        policy: &BreakerPolicy,
+        now: Instant,
+    ) -> Option<Picked> {
         let members = self.members.load();
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let turn =
             || (0..members.len()).map(|step| &members[start.wrapping_add(step) % members.len()]);
-        turn()
-            .find(|member| member.is_healthy() && Some(member.address) != not)
-            .or_else(|| turn().find(|member| member.is_healthy()))
-            .cloned()
+        let usable = || turn().filter(|member| member.is_usable());
+        let (others, last) = (
+            usable().filter(|member| Some(member.address) != not),
+            usable().filter(|member| Some(member.address) == not),
+        );
+        let with_leave = |member: &Arc<Member>| {
+            let ticket = member.breaker.ticket(policy, now).ok()?;
+            Some(Picked { member: member.clone(), ticket: Some(ticket) })
+        };
+        others.chain(last).find_map(with_leave).or_else(|| {
+            let member = usable().find(|m| Some(m.address) != not).or_else(|| usable().next())?;
+            Some(Picked { member: member.clone(), ticket: None })
+        })
     }
 
-    /// Some server is up.
+    /// Some server is up and may be asked.
     pub fn any_healthy(&self) -> bool {
-        self.members.load().iter().any(|member| member.is_healthy())
+        self.members.load().iter().any(|member| member.is_usable())
     }
 
     /// Everyone, to be probed.
@@ -229,6 +290,9 @@ impl Pool {
 mod tests {
     use super::*;
     use penstock_config::bootstrap::Scheme;
+    use penstock_config::clock;
+    use penstock_config::policy::Policy;
+    use penstock_engine::resilience::breaker::Forced;
 
     fn pool(hosts: &[&str]) -> Pool {
         let servers: Vec<_> = hosts
@@ -236,13 +300,15 @@ mod tests {
             .map(|host| Server { scheme: Scheme::Http, host: (*host).into(), port: 80 })
             .collect();
         let gauges = IntGaugeVec::new(prometheus::Opts::new("healthy", "test"), &["server"]);
-        Pool::new(&servers, gauges.unwrap())
+        Pool::new(&servers, gauges.unwrap(), &clock::system())
     }
 
     fn picks(pool: &Pool, not: Option<&str>, times: usize) -> Vec<String> {
         let not = not.map(|ip| SocketAddr::new(ip.parse().unwrap(), 80));
+        let breaker = Policy::default().resilience.breaker;
+        let pick = || pool.pick(not, &breaker, clock::now());
         (0..times)
-            .map(|_| pool.pick(not).map_or("none".into(), |member| member.address.ip().to_string()))
+            .map(|_| pick().map_or("none".into(), |p| p.member.address.ip().to_string()))
             .collect()
     }
 
@@ -256,7 +322,7 @@ mod tests {
         second.failed("refused");
         assert_eq!(picks(&pool, None, 3), ["3.3.3.3", "3.3.3.3", "1.1.1.1"]);
         assert_eq!(pool.status()[1].last_error, "refused");
-        second.succeeded();
+        second.succeeded(clock::now());
         assert_eq!(picks(&pool, None, 2), ["2.2.2.2", "3.3.3.3"]);
         assert_eq!(pool.status()[1].last_error, "");
     }
@@ -277,7 +343,7 @@ mod tests {
         let only = pool.members()[0].clone();
         for _ in 0..3 {
             only.failed("refused");
-            only.succeeded();
+            only.succeeded(clock::now());
         }
         only.failed("refused");
         assert!(only.is_healthy());
@@ -303,6 +369,44 @@ mod tests {
         assert!(!one.any_healthy());
         assert_eq!(picks(&pool(&[]), None, 1), ["none"]);
         assert!(!pool(&[]).is_configured());
+    }
+
+    /// Has the breaker of a member open by failures of its own.
+    fn trip(member: &Member) {
+        let breaker = Policy::default().resilience.breaker;
+        for _ in 0..breaker.consecutive_failures {
+            let ticket = member.breaker().ticket(&breaker, clock::now()).unwrap();
+            member.settled(&breaker, Some(ticket), Some(false), clock::now());
+        }
+        assert!(member.breaker().is_shut(clock::now()));
+    }
+
+    #[test]
+    fn a_server_that_fails_often_is_asked_when_there_is_no_other() {
+        let pool = pool(&["1.1.1.1", "2.2.2.2"]);
+        trip(&pool.members()[0]);
+        assert_eq!(picks(&pool, None, 3), ["2.2.2.2"; 3]);
+        assert_eq!(picks(&pool, Some("2.2.2.2"), 1), ["2.2.2.2"]);
+        trip(&pool.members()[1]);
+        assert_eq!(picks(&pool, Some("2.2.2.2"), 1), ["1.1.1.1"]);
+        // Seen down and up again, it need not wait for its breaker.
+        let first = pool.members()[0].clone();
+        first.failed("refused");
+        first.failed("refused");
+        first.succeeded(clock::now());
+        assert!(!first.breaker().is_shut(clock::now()));
+    }
+
+    #[test]
+    fn what_an_operator_forced_open_is_left_alone() {
+        let pool = pool(&["1.1.1.1", "2.2.2.2"]);
+        pool.members()[0].breaker().force(Some(Forced::Open));
+        assert_eq!(picks(&pool, None, 3), ["2.2.2.2"; 3]);
+        pool.members()[1].breaker().force(Some(Forced::Open));
+        assert!(!pool.any_healthy());
+        assert_eq!(picks(&pool, None, 1), ["none"]);
+        pool.members()[0].breaker().force(None);
+        assert_eq!(picks(&pool, None, 1), ["1.1.1.1"]);
     }
 
     #[test]

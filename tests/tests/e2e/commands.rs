@@ -1,6 +1,6 @@
 //! Commands on the operations listener.
 
-use penstock_tests::{Penstock, RedisServer, Shop, until};
+use penstock_tests::{Penstock, RedisServer, Shop, Upstream, until};
 use serde_json::json;
 use std::time::Duration;
 
@@ -37,6 +37,58 @@ async fn nobody_without_the_token_gives_commands() {
     assert!(!penstock.logs().contains(token.trim()));
     penstock.command("GET", "nonsense", None).await.expect(404);
     penstock.command("DELETE", "status", None).await.expect(405);
+}
+
+#[tokio::test]
+async fn breakers_are_looked_at_and_forced() {
+    let upstream = Upstream::http1().await;
+    let penstock = Penstock::over(Shop::demo()).upstream(&[upstream.address]).start().await;
+    let server = format!("upstream:{}", upstream.address);
+    let all = penstock.admin("GET", "breakers", None).await.expect(200).json();
+    let names: Vec<&str> =
+        all.as_array().unwrap().iter().map(|b| b["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["store", &server], "there is no Redis");
+    assert_eq!(all[0]["state"], "closed");
+    let force = async |name: &str, to: serde_json::Value| {
+        penstock.admin("POST", &format!("breakers/{name}"), Some(&json!({"force": to}))).await
+    };
+    let mode = async || {
+        let reply = penstock.get("/recommend/u").await.expect(200);
+        reply.header("x-penstock-mode").to_owned()
+    };
+    let state = async |name: &str| {
+        penstock.metric(&format!("penstock_breaker_state{{dependency=\"{name}\"}}")).await
+    };
+
+    assert_eq!(mode().await, "full");
+    let forced = force("store", json!("open")).await.expect(200).json();
+    assert_eq!((&forced["state"], &forced["forced"]), (&json!("open"), &json!("open")));
+    assert_eq!(mode().await, "unpersonalised");
+    assert_eq!(state("store").await as u32, 1);
+    force("store", json!(null)).await.expect(200);
+    assert_eq!(mode().await, "full");
+    assert_eq!(state("store").await as u32, 0);
+
+    penstock.get("/page").await.expect(200);
+    force(&server, json!("open")).await.expect(200);
+    penstock.get("/page").await.expect(503).problem();
+    assert_eq!(state(&server).await as u32, 1);
+    force(&server, json!("closed")).await.expect(200);
+    penstock.get("/page").await.expect(200);
+    let one = penstock.admin("GET", &format!("breakers/{server}"), None).await.expect(200).json();
+    assert_eq!((&one["state"], &one["forced"]), (&json!("closed"), &json!("closed")));
+
+    let unknown = force("coffee", json!("open")).await.expect(404).json();
+    assert_eq!(unknown["known"], json!(["store", server]));
+    for body in [json!({}), json!({"force": "ajar"}), json!({"force": "open", "for": "1h"})] {
+        let refused = penstock.admin("POST", "breakers/store", Some(&body)).await.expect(400);
+        assert!(refused.json()["error"].as_str().unwrap().contains("send {"), "{body}");
+    }
+    penstock.admin("DELETE", "breakers/store", None).await.expect(405);
+    penstock.admin("POST", "breakers", None).await.expect(405);
+    penstock.admin("GET", "coffee", None).await.expect(404);
+    let bare = penstock.ops_request("GET", "/admin/breakers");
+    penstock.send(bare).await.expect(401);
 }
 
 #[tokio::test]

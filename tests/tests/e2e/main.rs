@@ -15,6 +15,7 @@ mod fuzz;
 mod harness;
 mod import;
 mod keys;
+mod ladder;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -1,7 +1,9 @@
 //! `limits.toml`, from text to rules.
 
 use super::super::abuse;
-use super::{Class, Lease, Limit, Limits, Mode, PathPattern, Prices, Refusals, Rule, Scope};
+use super::{
+    Class, Lease, Limit, Limits, Mode, OverLimit, PathPattern, Prices, Refusals, Rule, Scope,
+};
 use crate::read::{Read, Section};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ const CLASSES: [(&str, Class); 4] = [
     ("events", Class::Events),
     ("passthrough", Class::Passthrough),
 ];
+const OVER_LIMIT: [(&str, OverLimit); 2] =
+    [("refuse", OverLimit::Refuse), ("degrade", OverLimit::Degrade)];
 const SCOPES: [(&str, Scope); 3] =
     [("address", Scope::Address), ("key", Scope::Key), ("global", Scope::Global)];
 
@@ -122,8 +126,15 @@ fn read_rule(section: &Section<'_>, name: &str, scope: Scope, class: Class) -> R
         limit,
         enabled: section.flag("enabled"),
         shadow: section.flag("shadow"),
+        over_limit: section.choice("over_limit", &OVER_LIMIT),
         weighs: section.flag("weigh"),
     };
+    let cheaper = matches!(class, Class::Search | Class::Recommend);
+    if rule.over_limit == OverLimit::Degrade && !cheaper {
+        let message = "there is nothing cheaper than what a request of this class asks for";
+        let advice = "write \"refuse\", or use it for the classes search and recommend";
+        section.problem("over_limit", message, Some(advice.to_owned()));
+    }
     let least = Limit::least_burst(limit.per_minute);
     if limit.burst < least {
         let message = "no minute may admit more than burst, so per_minute cannot be reached";

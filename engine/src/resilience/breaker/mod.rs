@@ -46,6 +46,11 @@ pub struct Breaker {
     opened: AtomicU64,
 }
 
+/// Leave to make one call, without a hold on the breaker it is from.
+#[derive(Debug)]
+#[must_use = "a call of which nothing is said counts for nothing"]
+pub struct Ticket(Option<Token>);
+
 /// The call was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the breaker is open: {}; it is tried again in {retry_after:?}", .trip.text())]
@@ -113,6 +118,31 @@ impl Breaker {
         }
     }
 
+    /// As [`Breaker::permit`], for a caller that keeps it in a place of its own. Nothing is settled when
+    /// it is dropped: a probe that is never settled fails when its time is over.
+    pub fn ticket(&self, policy: &BreakerPolicy, now: Instant) -> Result<Ticket, Open> {
+        let mut permit = self.permit(policy, now)?;
+        Ok(Ticket(permit.take()))
+    }
+
+    /// What came of the call of a ticket: `Some(true)`: it did what it was asked; `Some(false)`: it failed, by
+    /// its own fault; `None`: the call says nothing about it.
+    pub fn settled(
+        &self,
+        policy: &BreakerPolicy,
+        ticket: Ticket,
+        worked: Option<bool>,
+        now: Instant,
+    ) {
+        let Some(token) = ticket.0 else { return };
+        let verdict = match worked {
+            Some(true) => Verdict::Good,
+            Some(false) => Verdict::Failed,
+            None => Verdict::NotItsFault,
+        };
+        self.settle(policy, token, verdict, self.millis(now));
+    }
+
     /// Makes a call through the breaker. `work` must end by itself (it has a deadline): when the
     /// returned future is dropped instead, the caller went away, which is not the dependency's
     /// fault. `is_its_fault` says of an error whether it counts.
@@ -149,12 +179,34 @@ impl Breaker {
         }
     }
 
+    /// Somebody saw it work: an open breaker need not wait any longer before it is tried.
+    pub fn try_soon(&self, now: Instant) {
+        let now = self.millis(now);
+        self.core.try_soon(now, &|change| self.changed(change, now));
+    }
+
     /// What calls meet now. Cheaper than [`Breaker::status`]: for metrics and decision records.
     pub fn state(&self) -> State {
         match self.core.forced() {
             Some(Forced::Open) => State::Open,
             Some(Forced::Closed) => State::Closed,
             None => self.core.word().state(),
+        }
+    }
+
+    /// An operator keeps every call from it.
+    pub fn is_forced_open(&self) -> bool {
+        self.core.forced() == Some(Forced::Open)
+    }
+
+    /// No call passes now, and it is not yet time to try one.
+    pub fn is_shut(&self, now: Instant) -> bool {
+        match self.core.forced() {
+            Some(forced) => forced == Forced::Open,
+            None => {
+                let word = self.core.word();
+                word.state() == State::Open && self.millis(now) < word.at()
+            }
         }
     }
 

@@ -43,6 +43,11 @@ impl<'a> Permit<'a> {
         self.settle(Verdict::NotItsFault, started);
     }
 
+    /// What is left of it is of no account.
+    pub(super) fn take(&mut self) -> Option<Token> {
+        self.token.take()
+    }
+
     fn settle(&mut self, verdict: Verdict, now: u64) {
         if let Some(token) = self.token.take() {
             self.breaker.settle(self.policy, token, verdict, now);

@@ -106,6 +106,14 @@ impl Core {
         (self.streak.get(generation as u32), self.window.sum(generation, now))
     }
 
+    /// An open breaker is half-open from now on.
+    pub fn try_soon(&self, now: u64, changed: &dyn Fn(Change)) {
+        let word = self.word();
+        if word.state() == State::Open {
+            self.shift(word, word.half_opened(now), now, changed);
+        }
+    }
+
     /// `Ok(None)`: leave whose verdict does not count. `draw` is in [0, 1).
     pub fn permit(
         &self,

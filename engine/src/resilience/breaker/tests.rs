@@ -337,3 +337,55 @@ fn a_call_is_judged_by_its_error() {
     }
     assert_eq!(call(Ok(())).expect_err("open").trip, Trip::ConsecutiveFailures);
 }
+
+#[test]
+fn it_is_shut_while_no_call_passes() {
+    let it = Bench::new();
+    let shut = || it.breaker.is_shut(it.clock.now());
+    assert!(!shut());
+    it.trip();
+    assert!(shut());
+    it.step(29_999);
+    assert!(shut());
+    // Time to try it.
+    it.step(1);
+    assert!(!shut());
+    it.breaker.force(Some(Forced::Open));
+    assert!(shut() && it.breaker.is_forced_open());
+    it.breaker.force(Some(Forced::Closed));
+    assert!(!shut() && !it.breaker.is_forced_open());
+}
+
+#[test]
+fn who_saw_it_work_has_it_tried_sooner() {
+    let it = Bench::new();
+    it.breaker.try_soon(it.clock.now());
+    assert_eq!(it.state(), (State::Closed, None), "there is nothing to try");
+    it.trip();
+    it.step(1_000);
+    it.breaker.try_soon(it.clock.now());
+    assert_eq!(it.state().0, State::HalfOpen);
+    it.fail();
+    assert_eq!(it.state().0, State::Open);
+}
+
+#[test]
+fn a_ticket_is_settled_by_whoever_has_it() {
+    let it = Bench::new();
+    let settle = |worked| {
+        let now = it.clock.now();
+        let ticket = it.breaker.ticket(&it.policy, now).expect("it lets calls pass");
+        it.breaker.settled(&it.policy, ticket, worked, now);
+    };
+    for worked in [Some(false), Some(false), None, Some(false), Some(false)] {
+        settle(worked);
+    }
+    assert_eq!(it.status().consecutive_failures, 4);
+    // Of one that is lost nothing is known.
+    drop(it.breaker.ticket(&it.policy, it.clock.now()));
+    assert_eq!(it.state(), (State::Closed, None));
+    settle(Some(true));
+    assert_eq!(it.status().consecutive_failures, 0);
+    it.trip();
+    assert!(it.breaker.ticket(&it.policy, it.clock.now()).is_err());
+}

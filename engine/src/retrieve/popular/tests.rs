@@ -64,6 +64,24 @@ fn a_stranger_sees_what_everybody_buys_and_a_fan_sees_the_own_category() {
 }
 
 #[test]
+fn the_cheap_order_is_the_order_of_a_stranger() {
+    let popular = popular();
+    let check = |filter: Filter, k: usize, expected: &[&str]| {
+        let id = |c: &Candidate| popular.catalog.row(c.ordinal).expect("row").id.to_string();
+        let found: Vec<String> = popular.best(&filter, k).iter().map(id).collect();
+        assert_eq!(found, expected, "{filter:?}");
+    };
+    let category = |text: &str| Filter { category: Some(text.into()), ..Filter::default() };
+    check(Filter::default(), 3, &["m0", "m1", "m2"]);
+    check(category("pans"), 2, &["p0", "p1"]);
+    check(category("nothing"), 2, &[]);
+    check(Filter { brand: Some("Acme".into()), ..category("pans") }, 2, &[]);
+    check(Filter { min_price: Some(1.0), ..Filter::default() }, 2, &[]);
+    let stranger = popular.retrieve(&ask(&[], None)).expect("popular never fails");
+    assert_eq!(popular.best(&Filter::default(), 3), stranger[..3]);
+}
+
+#[test]
 fn filters_and_small_categories_are_filled_with_what_is_allowed() {
     let popular = popular();
     let pans = Allowed::from_ordinals((10..13).map(Ordinal));

@@ -144,7 +144,7 @@ pub(super) fn arguments(charge: &Charge<'_>, question: &Question) -> Vec<Vec<u8>
         charge.limit.burst.into(),
         question.cost.into(),
         question.extra.into(),
-        u64::from(!charge.rule.shadow),
+        u64::from(charge.rule.refuses()),
         question.generation,
         question.owed.into(),
         level,

@@ -5,7 +5,7 @@
 --   per_minute, burst,
 --   cost: what the request counts,
 --   extra: what the asking instance would like to take in advance,
---   enforced: 0 for a shadow,
+--   enforced: 0 for a shadow and a rule that degrades,
 --   known: the generation of the meter that the instance last heard of (0: none),
 --   owed: what it admitted without asking since,
 --   level, slots: its own meter, with everything it admitted that is not forgotten; slots are 21 big-endian

@@ -112,7 +112,7 @@ impl Shared {
 
     /// Redis said before that this client has to wait: a flood costs no round trips.
     fn refused(&self, asked: &Asked<'_>, clients: &[Charge<'_>], now: u64) -> Vec<Verdict> {
-        let enforced = clients.iter().filter(|charge| !charge.rule.shadow);
+        let enforced = clients.iter().filter(|charge| charge.rule.refuses());
         let refused = enforced.filter_map(|charge| {
             let judged = self.clients.get(counted(asked, charge), |known| {
                 known.refused(now, charge.limit, charge.cost)
@@ -135,7 +135,7 @@ impl Shared {
         let (mut verdicts, mut to_ask) = (Vec::new(), Vec::new());
         for charge in clients {
             let (limit, cost) = (charge.limit, charge.cost);
-            // Enforced rules that refuse were looked at before; a shadow need not be asked again.
+            // Enforced rules that refuse were looked at before; the others need not be asked again.
             let judged = self.known(asked, charge, |known| {
                 known
                     .refused(now, limit, cost)
@@ -181,7 +181,7 @@ impl Shared {
                 self.known(asked, charge, |known| known.share(now, share, charge.cost, why));
             Charge { limit: share, ..*charge }.verdict(By::Share, judged)
         };
-        let enforced = || clients.iter().filter(|charge| !charge.rule.shadow);
+        let enforced = || clients.iter().filter(|charge| charge.rule.refuses());
         let mut verdicts: Vec<Verdict> = enforced().map(ask).collect();
         if refuses(&verdicts) {
             for (charge, verdict) in enforced().zip(&verdicts) {
@@ -192,7 +192,7 @@ impl Shared {
             }
             return verdicts;
         }
-        verdicts.extend(clients.iter().filter(|charge| charge.rule.shadow).map(ask));
+        verdicts.extend(clients.iter().filter(|charge| !charge.rule.refuses()).map(ask));
         verdicts
     }
 

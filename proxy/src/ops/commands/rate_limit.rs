@@ -1,30 +1,17 @@
-//! What operators tell this process: whom to let pass, whom to keep out, whom to pardon. Only with the
-//! token.
+//! Whom to let pass, whom to keep out, whom to pardon.
 
-use super::{json_response, token::Token};
+use super::{Asked, Said, bad, parameter};
 use crate::admission::Who;
 use crate::app::App;
 use crate::fleet::FlaggedFollower;
-use http::{Method, Response, header};
+use http::Method;
 use penstock_config::lists::{Change, ListError, change};
 use penstock_config::policy::{Entry, List, Target};
 use penstock_config::publish::PublishError;
 use penstock_config::units;
 use penstock_engine::redis::{SharedLists, SharedListsError};
-use pingora::protocols::http::ServerSession;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// Before the name of every command.
-const PREFIX: &str = "/admin/rate-limit/";
-/// Largest body, bytes.
-const MAX_BODY: usize = 16 * 1024;
-/// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What became of a command: a status and what to say.
-type Said = (u16, Value);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,73 +31,22 @@ struct Pardon {
     client: String,
 }
 
-/// Answers what is a command; `None`: it is none.
-pub(super) async fn answer(
-    app: &App,
-    token: &Token,
-    session: &mut ServerSession,
-) -> Option<Response<Vec<u8>>> {
-    let request = session.req_header();
-    let target = String::from_utf8_lossy(request.raw_path()).into_owned();
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let command = path.strip_prefix(PREFIX)?.to_owned();
-    let method = request.method.clone();
-    if !token.is_in(&request.headers) {
-        session.set_keepalive(None);
-        let mut refused = json_response(
-            401,
-            &json!({"error": "commands need the token: Authorization: Bearer, and the content of ops.token in the data folder"}),
-        );
-        let scheme = header::HeaderValue::from_static("Bearer realm=\"penstock operations\"");
-        refused.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-        return Some(refused);
-    }
-    let body = match body(session).await {
-        Ok(body) => body,
-        Err(why) => return Some(json_response(400, &json!({"error": why}))),
-    };
-    let (status, said) = match (&method, command.as_str()) {
+/// Answers a command.
+pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Said {
+    let Asked { method, name, query, body } = *asked;
+    match (method, name) {
         (&Method::GET, "status") => status(app, query),
         (&Method::GET, "flagged") => (200, json!(flagged(app))),
-        (&Method::POST, "pardon") => pardon(app, &body).await,
-        (method, "whitelist") => list(app, List::Allow, method, query, &body).await,
-        (method, "blacklist") => list(app, List::Deny, method, query, &body).await,
+        (&Method::POST, "pardon") => pardon(app, body).await,
+        (method, "whitelist") => list(app, List::Allow, method, query, body).await,
+        (method, "blacklist") => list(app, List::Deny, method, query, body).await,
         (_, "status" | "flagged") => (405, json!({"error": "this takes GET"})),
         (_, "pardon") => (405, json!({"error": "this takes POST"})),
         _ => (
             404,
             json!({"error": "there are status, flagged, pardon, whitelist and blacklist below /admin/rate-limit"}),
         ),
-    };
-    Some(json_response(status, &said))
-}
-
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, &'static str> {
-    let read = async {
-        let mut body = Vec::new();
-        while let Some(piece) =
-            session.read_request_body().await.map_err(|_| "the body cannot be read")?
-        {
-            if body.len() + piece.len() > MAX_BODY {
-                return Err("the body is too long");
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body)
-    };
-    tokio::time::timeout(PATIENCE, read).await.unwrap_or(Err("the body did not come in time"))
-}
-
-/// A parameter of the query, decoded.
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
-    let value = value.replace('+', " ");
-    percent_encoding::percent_decode_str(&value).decode_utf8().ok().map(Into::into)
-}
-
-fn bad(why: impl Into<String>) -> Said {
-    (400, json!({"error": why.into()}))
+    }
 }
 
 /// How it stands: with limits altogether, or with one client.
@@ -134,12 +70,13 @@ fn status(app: &App, query: &str) -> Said {
                 "per_minute": rule.limit.per_minute,
                 "burst": rule.limit.burst,
                 "shadow": rule.shadow,
+                "over_limit": rule.over_limit.name(),
             })
         })
         .collect();
     let said = json!({
         "policy": policy.version,
-        "limits": super::status::limits(app),
+        "limits": crate::ops::status::limits(app),
         "whitelist": allowed,
         "blacklist": denied,
         "rules": rules,

@@ -1,0 +1,105 @@
+//! Commands about what is remembered: forget it, make it before it is asked for, look at it.
+
+use super::{Asked, Said, bad};
+use crate::app::App;
+use http::Method;
+use penstock_engine::cache::{CacheKind, Change, Pattern, Reason, What};
+use serde_json::json;
+
+/// Queries asked most that are shown.
+const SHOWN: usize = 50;
+/// Longest id, bytes; the engine's ids are no longer.
+const MAX_ID_BYTES: usize = 256;
+
+/// `cache/…`
+pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Said {
+    match (asked.method, asked.name) {
+        (&Method::GET, "status") => (200, crate::ops::status::caches(app)),
+        (&Method::GET, "queries") => (200, json!(app.warming.top(SHOWN))),
+        (&Method::POST, "warm") => {
+            if app.can_serve().is_err() {
+                return (503, json!({"error": "there is nothing to answer from yet"}));
+            }
+            app.warming.wake();
+            (202, json!({"warming": "begins now; see GET /admin/cache/status"}))
+        }
+        (&Method::POST, name) if name == "invalidate" || name.starts_with("invalidate/") => {
+            match change(asked) {
+                Ok(change) => invalidate(app, change).await,
+                Err(why) => bad(why),
+            }
+        }
+        (_, "status" | "queries") => (405, json!({"error": "this takes GET"})),
+        (_, "warm") => (405, json!({"error": "this takes POST"})),
+        (_, name) if name.starts_with("invalidate") => (405, json!({"error": "this takes POST"})),
+        _ => (
+            404,
+            json!({"error": "there are status, queries, warm, invalidate?pattern=, invalidate/product/{id}, invalidate/user/{id} and invalidate/all below /admin/cache"}),
+        ),
+    }
+}
+
+/// `ranking/…`
+pub(super) async fn ranking(app: &App, asked: &Asked<'_>) -> Said {
+    match (asked.method, asked.name) {
+        (&Method::POST, "refresh") => {
+            let policy = app.policies.current();
+            let change = Change::all(Some(CacheKind::Ranking), Reason::RankingWeights);
+            let said = invalidate(app, change).await;
+            app.caches.remember_weights(&policy);
+            said
+        }
+        (_, "refresh") => (405, json!({"error": "this takes POST"})),
+        _ => (404, json!({"error": "there is refresh below /admin/ranking"})),
+    }
+}
+
+/// What shall not hold any more.
+fn change(asked: &Asked<'_>) -> Result<Change, String> {
+    let cache = match super::parameter(asked.query, "cache") {
+        None => None,
+        Some(name) => Some(CacheKind::from_name(&name).ok_or_else(|| {
+            let known: Vec<_> = CacheKind::ALL.iter().map(|kind| kind.name()).collect();
+            format!("no cache is called {name:?}; there are {}", known.join(", "))
+        })?),
+    };
+    let reason = Reason::Operator;
+    let id = |text: &str| {
+        let text = percent_encoding::percent_decode_str(text).decode_utf8();
+        let text = text.map_err(|_| "the id is not UTF-8".to_owned())?.into_owned();
+        match text.len() {
+            0 => Err("the id is empty".to_owned()),
+            1..=MAX_ID_BYTES => Ok(vec![text]),
+            _ => Err(format!("an id has at most {MAX_ID_BYTES} bytes")),
+        }
+    };
+    let about = asked.name.trim_start_matches("invalidate").trim_start_matches('/');
+    let what = match about.split_once('/') {
+        Some(("product", text)) => What::Products(id(text)?),
+        Some(("user", text)) => What::Users(id(text)?),
+        None if about == "all" => What::All,
+        None if about.is_empty() => {
+            let pattern = super::parameter(asked.query, "pattern")
+                .ok_or("say what: ?pattern=search:*, or /product/{id}, /user/{id}, /all")?;
+            What::Pattern(Pattern::parse(&pattern)?)
+        }
+        _ => return Err("there are product/{id}, user/{id} and all behind invalidate".to_owned()),
+    };
+    Ok(Change { cache, what, reason, revision: 0 })
+}
+
+/// In force here when it is answered, and in every instance that Redis reaches.
+async fn invalidate(app: &App, change: Change) -> Said {
+    let policy = app.policies.current();
+    match app.caches.log.tell_now(&policy.resilience, change).await {
+        Ok(()) if app.link.is_some() => (200, json!({"invalidated": "in the fleet"})),
+        Ok(()) => (200, json!({"invalidated": "here"})),
+        Err(trouble) => (
+            202,
+            json!({
+                "invalidated": "here; the fleet hears of it when Redis is there again",
+                "trouble": trouble.to_string(),
+            }),
+        ),
+    }
+}
