@@ -75,7 +75,8 @@ fn what_is_remembered_is_bounded() {
         "[popular]\nmemory = \"4KiB\"\n[features]\nttl = \"5m\"\n",
         &[
             "cache.toml:2:1: popular.memory: must be at least 1MiB, found 4KiB",
-            "cache.toml:4:1: features.ttl: unknown key; did you mean \"user_ttl\"?",
+            "cache.toml:4:1: features.ttl: unknown key; known here: enabled, memory, product_ttl, \
+             user_ttl, popularity_ttl",
         ],
     );
     let (found, warnings) = read("cache.toml", "[results]\nempty_ttl = \"10m\"\n");
@@ -318,7 +319,7 @@ fn defaults_never_replace_a_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let mine = dir.path().join("query.toml");
     std::fs::write(&mine, "max_chars = 9\n").expect("written");
-    let others = ["ranking.toml", "resilience.toml", "limits.toml", "access.toml"];
+    let others = ["ranking.toml", "resilience.toml", "limits.toml", "access.toml", "cache.toml"];
     assert_eq!(install_defaults(dir.path()).expect("written"), others);
     assert_eq!(std::fs::read_to_string(&mine).expect("read"), "max_chars = 9\n");
     assert!(install_defaults(dir.path()).expect("nothing to do").is_empty());
