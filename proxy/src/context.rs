@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::decision::{Decision, UpstreamUse, bounded_text, masked_target, micros};
 use crate::identity::Client;
+use crate::pages::Visit;
 use crate::telemetry::traceparent::Trace;
 use crate::upstream::{self, Member};
 use penstock_config::policy::Policy;
@@ -29,6 +30,10 @@ pub struct Context {
     pub tls: bool,
     /// It asks for a WebSocket.
     pub websocket: bool,
+    /// What it has to do with kept pages.
+    pub visit: Visit,
+    /// No client waits: a page that is kept is fetched anew.
+    pub background: bool,
     _in_flight: InFlight,
 }
 
@@ -58,6 +63,8 @@ impl Context {
             attempt_began: None,
             tls: false,
             websocket: false,
+            visit: Visit::default(),
+            background: false,
             _in_flight: InFlight(app.metrics.in_flight.clone()),
         }
     }
@@ -93,6 +100,7 @@ impl Context {
             http::Version::HTTP_3 => "HTTP/3.0",
             _ => "HTTP/1.1",
         };
+        self.background = session.is_subrequest();
         self.websocket = upstream::is_websocket(request);
         self.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     }

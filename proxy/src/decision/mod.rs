@@ -27,7 +27,13 @@ const MAX_TEXT_BYTES: usize = 2_048;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CacheOutcome {
-    /// No cache was asked.
+    /// Out of this process' memory.
+    HitL1,
+    /// Nothing that could be served was there.
+    Miss,
+    /// Out of date, but better than to wait or than nothing.
+    Stale,
+    /// No cache was asked, or its answer was not for this request.
     Bypass,
 }
 
@@ -35,6 +41,9 @@ impl CacheOutcome {
     /// As in `X-Cache`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::HitL1 => "hit-l1",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
             Self::Bypass => "bypass",
         }
     }

@@ -42,6 +42,7 @@ pub(super) fn refresh(app: &App) {
     metrics.policy_age.set(policy.age_seconds as f64);
     metrics.policy_rejected.set(i64::try_from(policy.reloads.rejected).unwrap_or(i64::MAX));
     metrics.limits.refresh(app);
+    metrics.caches.refresh(app);
     let keys = app.keys.status();
     metrics.keys.set(keys.keys as i64);
     metrics.keys_problems.set(keys.problems as i64);

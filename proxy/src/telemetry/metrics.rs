@@ -3,6 +3,7 @@
 //! Every label has a bounded set of values: endpoints and modes are enums, servers come from the
 //! configuration, statuses are numbers. Nothing a client writes becomes a label.
 
+use super::caches::CacheMetrics;
 use super::limits::LimitMetrics;
 use super::process::Process;
 use crate::decision::{Decision, PAUSE};
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub slow_headers: IntCounter,
     /// Admission.
     pub limits: LimitMetrics,
+    /// What is remembered.
+    pub caches: CacheMetrics,
     /// API keys in the file.
     pub keys: IntGauge,
     /// Lines of the keys' file that cannot be used.
@@ -121,6 +124,7 @@ impl Metrics {
                 "Connections closed because a request's headers did not come in time",
             )?,
             limits: LimitMetrics::register(&r)?,
+            caches: CacheMetrics::register(&r)?,
             keys: r.gauge("penstock_keys", "API keys, revoked and expired ones too")?,
             keys_problems: r
                 .gauge("penstock_keys_problems", "Lines of keys.jsonl that cannot be used")?,
@@ -219,6 +223,7 @@ impl Metrics {
         for stage in &decision.stages {
             self.stages.with_label_values(&[stage.name]).observe(seconds(stage.micros));
         }
+        self.caches.record(decision);
         if let Some(mode) = decision.mode {
             self.modes.with_label_values(&[mode.name()]).inc();
         }

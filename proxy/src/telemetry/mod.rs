@@ -2,6 +2,7 @@
 //! [decision record](crate::decision::Decision); none may hold a request up.
 
 pub mod access;
+pub mod caches;
 pub mod limits;
 pub mod logs;
 pub mod metrics;
