@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod ops;
+mod pages;
 mod pass_through;
 mod recommend;
 mod reload;
