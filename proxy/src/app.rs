@@ -7,6 +7,7 @@ use crate::drain::Drain;
 use crate::engine::EngineSlot;
 use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
+use crate::pages::Pages;
 use crate::results::{Ladder, Results, Warming};
 use crate::server::Addresses;
 use crate::telemetry::{AccessLog, Metrics, Spans};
@@ -37,6 +38,8 @@ pub struct App {
     pub spans: Option<Spans>,
     /// The shop's application.
     pub upstream: Arc<Pool>,
+    /// Its answers that are kept.
+    pub pages: Pages,
     /// Redis, when there is one.
     pub link: Option<Arc<Link>>,
     /// API keys.

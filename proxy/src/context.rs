@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::decision::{Decision, UpstreamUse, bounded_text, masked_target, micros};
 use crate::identity::Client;
+use crate::pages::Visit;
 use crate::telemetry::traceparent::Trace;
 use crate::upstream::{self, Member, Picked};
 use penstock_config::policy::Policy;
@@ -35,6 +36,10 @@ pub struct Context {
     pub cap: Mode,
     /// Leave of the breaker of `member` for the latest attempt.
     ticket: Option<Ticket>,
+    /// What it has to do with kept pages.
+    pub visit: Visit,
+    /// No client waits: a page that is kept is fetched anew.
+    pub background: bool,
     _in_flight: InFlight,
 }
 
@@ -66,6 +71,8 @@ impl Context {
             websocket: false,
             cap: Mode::Full,
             ticket: None,
+            visit: Visit::default(),
+            background: false,
             _in_flight: InFlight(app.metrics.in_flight.clone()),
         }
     }
@@ -101,6 +108,7 @@ impl Context {
             http::Version::HTTP_3 => "HTTP/3.0",
             _ => "HTTP/1.1",
         };
+        self.background = session.is_subrequest();
         self.websocket = upstream::is_websocket(request);
         self.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     }

@@ -11,14 +11,17 @@ use crate::body;
 use crate::context::Context;
 use crate::decision::{bounded_text, without_keys};
 use crate::identity::credential;
+use crate::pages::phases;
 use crate::respond::{self, Kind, Problem, Reply};
 use crate::results;
 use crate::route::{self, Endpoint, Route};
 use crate::upstream::{self, Attempt, Blame, Body};
 use async_trait::async_trait;
+use pingora::cache::key::HashBinary;
+use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::sync::Arc;
@@ -55,6 +58,11 @@ impl Gateway {
         let query = query.to_vec();
         let (endpoint, route) = route::route(&session.req_header().method, path);
         ctx.decision.route = endpoint;
+        if ctx.background {
+            // Whoever was served the stale page was judged and counted for it.
+            app.pages.consider(app, ctx, session.req_header());
+            return None;
+        }
         if endpoint != Endpoint::Upstream {
             ctx.decision.target = without_keys(&bounded_text(session.req_header().raw_path()));
         }
@@ -79,10 +87,39 @@ impl Gateway {
             return Some(Err(problem));
         }
         if route == Route::Upstream && app.upstream.is_configured() {
-            // Said here and not where the peer is chosen: from here the connection stays open.
-            return (!app.upstream.any_healthy()).then(|| Err(upstream::unavailable()));
+            app.pages.consider(app, ctx, session.req_header());
+            // Said here and not where the peer is chosen: from here the connection stays open. For a
+            // page it is said when nothing that could be served is kept.
+            let nobody = !ctx.visit.is_of_page() && !app.upstream.any_healthy();
+            return nobody.then(|| Err(upstream::unavailable()));
         }
         Some(results::answer(app, session, ctx, route, &query).await)
+    }
+
+    /// Sends an answer of ours.
+    async fn say(&self, session: &mut Session, ctx: &mut Context, answer: Result<Reply, Problem>) {
+        if answer.as_ref().is_err_and(|problem| problem.kind.is_refusal()) {
+            gate::pause(&self.0, ctx).await;
+        }
+        let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
+        let unasked = body::waits_for_continue(session) && !session.is_body_done();
+        if unasked {
+            // Whether the client sends its body all the same cannot be known: what comes next may
+            // be a body or a request (RFC 9110, 10.1.1).
+            session.set_keepalive(None);
+        } else {
+            body::read_small_rest(session).await;
+        }
+        let began = self.0.clock.now();
+        let written = respond::write(session, reply, &mut ctx.decision).await;
+        ctx.decision.stage("respond", self.0.clock.now() - began);
+        if let Err(error) = written {
+            // The client is gone; there is nobody to tell.
+            ctx.decision.error = Some(upstream::text_of(&error));
+            session.set_keepalive(None);
+        } else if !unasked {
+            body::linger(session).await;
+        }
     }
 }
 
@@ -156,29 +193,87 @@ impl ProxyHttp for Gateway {
         let Some(answer) = self.answer(session, ctx).await else {
             return Ok(false);
         };
-        if answer.as_ref().is_err_and(|problem| problem.kind.is_refusal()) {
-            gate::pause(&self.0, ctx).await;
-        }
-        let reply = answer.unwrap_or_else(|problem| Reply::problem(&problem, &mut ctx.decision));
-        let unasked = body::waits_for_continue(session) && !session.is_body_done();
-        if unasked {
-            // Whether the client sends its body all the same cannot be known: what comes next may
-            // be a body or a request (RFC 9110, 10.1.1).
-            session.set_keepalive(None);
-        } else {
-            body::read_small_rest(session).await;
-        }
-        let began = self.0.clock.now();
-        let written = respond::write(session, reply, &mut ctx.decision).await;
-        ctx.decision.stage("respond", self.0.clock.now() - began);
-        if let Err(error) = written {
-            // The client is gone; there is nobody to tell.
-            ctx.decision.error = Some(upstream::text_of(&error));
-            session.set_keepalive(None);
-        } else if !unasked {
-            body::linger(session).await;
-        }
+        self.say(session, ctx, answer).await;
         Ok(true)
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        phases::enable(&self.0, session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _session: &Session, ctx: &mut Context) -> Result<CacheKey> {
+        phases::key(ctx)
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        ctx: &mut Context,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        phases::variance(meta, ctx, request)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        is_fresh: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(phases::force(&self.0, session, meta, is_fresh, ctx))
+    }
+
+    /// Nothing that is kept was served.
+    async fn proxy_upstream_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<bool> {
+        let Some(problem) = phases::refusal(&self.0, session, ctx) else {
+            return Ok(true);
+        };
+        self.say(session, ctx, Err(problem)).await;
+        Ok(false)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        phases::arrived(&self.0, response, ctx);
+        Ok(())
+    }
+
+    fn response_cache_filter(
+        &self,
+        _session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<RespCacheable> {
+        Ok(phases::judge(&self.0, response, ctx))
+    }
+
+    fn should_serve_stale(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        error: Option<&Error>,
+    ) -> bool {
+        phases::serves_stale(&self.0, session, ctx, error)
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> RangeType {
+        phases::range(session, response)
     }
 
     async fn upstream_peer(
@@ -235,6 +330,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         let trusted = &self.0.settings.trusted_proxies;
         credential::strip(request)?;
+        phases::prepare(request, ctx)?;
         upstream::to_upstream(request, &ctx.decision, trusted, ctx.tls, ctx.websocket)
     }
 
@@ -245,12 +341,14 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let switched = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
-        if switched || !response.status.is_informational() {
+        let theirs = !ctx.visit.is_of_page() || session.cache.upstream_used();
+        if theirs && (switched || !response.status.is_informational()) {
             ctx.upstream_answered(&self.0);
             if ctx.websocket && !switched {
                 session.set_read_timeout(Some(CLIENT_PATIENCE));
             }
         }
+        phases::answered(&self.0, session, ctx, response)?;
         upstream::to_client(response, &ctx.decision)
     }
 
@@ -348,6 +446,13 @@ impl ProxyHttp for Gateway {
             ctx.decision.error.get_or_insert_with(|| upstream::text_of(error));
         }
         ctx.finish(session, app.clock.now());
+        if ctx.background {
+            // No request of a client's: the attempts at the application were counted.
+            if let Some(error) = &ctx.decision.error {
+                tracing::warn!(error, "a page that is kept could not be fetched anew");
+            }
+            return;
+        }
         app.metrics.record(&ctx.decision);
         app.access_log.record(&ctx.decision);
         let decision = Arc::new(ctx.decision.take());

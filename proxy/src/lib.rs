@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod identity;
 pub mod ops;
+pub mod pages;
 pub mod params;
 pub mod respond;
 pub mod results;

@@ -94,6 +94,8 @@ problems! {
     TooManyRequests "too-many-requests" 429 Client "Too many requests",
     /// The headers are larger than the bound.
     HeadersTooLarge "headers-too-large" 431 Client "The headers are too large",
+    /// The client wants only what is kept, and nothing is.
+    NotKept "not-kept" 504 Penstock "Nothing is kept",
     /// A bug. The handler panicked.
     Internal "internal-error" 500 Penstock "Penstock failed",
     /// No catalogue is loaded.

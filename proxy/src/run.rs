@@ -8,6 +8,7 @@ use crate::drain::Drain;
 use crate::engine::{self, EngineSlot};
 use crate::fleet::SharedEntries;
 use crate::identity::keys::Keys;
+use crate::pages::Pages;
 use crate::results::{Ladder, Results, Warming};
 use crate::server;
 use crate::telemetry::{AccessLog, Metrics, Spans, logs, spans};
@@ -178,6 +179,7 @@ pub(crate) fn app(settings: Bootstrap, registry: &Registry) -> anyhow::Result<Ap
         access_log,
         decisions: Ring::new(DECISIONS_KEPT),
         upstream,
+        pages: Pages::default(),
         drain: Arc::new(Drain::default()),
         listening: OnceLock::new(),
         engine,

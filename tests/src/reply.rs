@@ -43,6 +43,11 @@ impl Reply {
         value.to_str().expect("headers of answers are ASCII")
     }
 
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_else(|_| panic!("no text: {}", self.describe()))
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,6 +39,80 @@ impl Seen {
     }
 }
 
+/// A page of the application's, as a test wants it.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Status, 304 aside: that is what a request with the page's `ETag` or date gets.
+    pub status: u16,
+    /// Headers, in order.
+    pub headers: Vec<(&'static str, String)>,
+    /// Body.
+    pub body: Vec<u8>,
+    /// The body ends with the value of this header of the request.
+    pub echoes: Option<&'static str>,
+    /// How long the application takes.
+    pub takes: Duration,
+}
+
+impl Page {
+    /// 200 with `Cache-Control` and a body.
+    pub fn of(cache_control: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = match cache_control {
+            "" => Vec::new(),
+            control => vec![("cache-control", control.to_owned())],
+        };
+        let takes = Duration::ZERO;
+        Self { status: 200, headers, body: body.into(), echoes: None, takes }
+    }
+
+    /// With one header more.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
+    /// With another status.
+    #[must_use]
+    pub fn status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// With what a header of the request says at the end of its body.
+    #[must_use]
+    pub fn echoing(self, header: &'static str) -> Self {
+        Self { echoes: Some(header), ..self }
+    }
+
+    /// Late.
+    #[must_use]
+    pub fn taking(self, takes: Duration) -> Self {
+        Self { takes, ..self }
+    }
+
+    fn answer(mut self, request: &HeaderMap) -> Response<Body> {
+        let own = |name: &str| self.headers.iter().find(|(other, _)| *other == name);
+        let known = |condition: &str, of: &str| {
+            let theirs = request.get(condition).and_then(|value| value.to_str().ok());
+            own(of).is_some_and(|(_, value)| theirs == Some(value))
+        };
+        let unchanged =
+            known("if-none-match", "etag") || known("if-modified-since", "last-modified");
+        if unchanged {
+            self.status = 304;
+            self.body.clear();
+        } else if let Some(value) = self.echoes.and_then(|name| request.get(name)) {
+            self.body.extend_from_slice(value.as_bytes());
+        }
+        let mut answer = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            answer = answer.header(name, value);
+        }
+        let body = Full::new(Bytes::from(self.body)).map_err(|never| match never {}).boxed();
+        answer.body(body).expect("headers of the test's own choice")
+    }
+}
+
 /// An application. Its connections end when it is dropped.
 #[derive(Debug)]
 pub struct Upstream {
@@ -51,6 +126,7 @@ pub struct Upstream {
 struct Record {
     connections: AtomicUsize,
     requests: Mutex<Vec<Seen>>,
+    pages: Mutex<HashMap<String, Page>>,
 }
 
 /// What a connection is answered with.
@@ -108,6 +184,11 @@ impl Upstream {
         Self::start(Kind::Says(bytes), any()).await
     }
 
+    /// As [`Upstream::says`], where somebody expects it.
+    pub async fn says_on(address: SocketAddr, bytes: &'static str) -> Self {
+        Self::start(Kind::Says(bytes), address).await
+    }
+
     async fn start(kind: Kind, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("a port of the loopback");
         let address = listener.local_addr().expect("a bound socket");
@@ -127,6 +208,16 @@ impl Upstream {
         let mut requests = requests.clone();
         requests.retain(|seen| !seen.uri.path().starts_with("/health"));
         requests
+    }
+
+    /// Answers requests for `path` with `page` from now on.
+    pub fn put(&self, path: &str, page: Page) {
+        self.record.pages.lock().expect("no holder panics").insert(path.to_owned(), page);
+    }
+
+    /// Requests for `path` so far.
+    pub fn asked_for(&self, path: &str) -> usize {
+        self.requests().iter().filter(|seen| seen.uri.path() == path).count()
     }
 
     /// The only request so far.
@@ -208,6 +299,11 @@ async fn answer(
         headers: request.headers().clone(),
     });
     let path = request.uri().path().to_owned();
+    let page = record.pages.lock().expect("no holder panics").get(&path).cloned();
+    if let Some(page) = page {
+        tokio::time::sleep(page.takes).await;
+        return Ok(page.answer(request.headers()));
+    }
     let number = |prefix: &str| path.strip_prefix(prefix)?.parse::<u64>().ok();
     if path == "/echo" {
         return Ok(Response::new(request.into_body().boxed()));

@@ -1,5 +1,9 @@
 //! `cache.toml`: what is remembered, where, and for how long.
 
+mod pages;
+
+pub use pages::{PageQuery, PageRule, Pages};
+
 use crate::read::Section;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -100,6 +104,8 @@ pub struct Cache {
     pub popular: Plain,
     /// Warming.
     pub warming: Warming,
+    /// Answers of the shop's application.
+    pub pages: Pages,
 }
 
 const WEEK: Duration = Duration::from_hours(7 * 24);
@@ -133,6 +139,7 @@ pub(super) fn read(file: &Section<'_>) -> Cache {
             remembered: section.count("remembered", 100..=1_000_000),
             share: section.number("share", 0.01..=1.0),
         }),
+        pages: file.table("pages", |section| pages::read(section, file.flag("enabled"))),
     }
 }
 

@@ -21,7 +21,8 @@ mod tests;
 pub use abuse::{Abuse, Penalties, RepeatedQuery, SequentialIds};
 pub use access::{Access, Entry, List, Target};
 pub use cache::{
-    Cache, Features as FeatureCache, Layer, Plain as PlainCache, Results as ResultCache, Warming,
+    Cache, Features as FeatureCache, Layer, PageQuery, PageRule, Pages, Plain as PlainCache,
+    Results as ResultCache, Warming,
 };
 pub use files::{FILES, FileSet, PolicyFile, install_defaults};
 pub use limits::{

@@ -117,6 +117,11 @@ impl<'a> Section<'a> {
         read.collect()
     }
 
+    /// There is a list, and not a single value.
+    pub(crate) fn is_list(&self, key: &str) -> bool {
+        self.lookup(key).is_some_and(|(_, value)| value.as_array().is_some())
+    }
+
     /// A list of tables (`[[key]]`), each read by `read`; what is no table is reported and left out.
     pub(crate) fn entries<T>(&self, key: &str, mut read: impl FnMut(&Section<'a>) -> T) -> Vec<T> {
         self.asked.borrow_mut().push(key.to_owned());

@@ -49,6 +49,15 @@ pub fn strip(request: &mut RequestHeader) -> pingora::Result<()> {
     Ok(())
 }
 
+/// There is a credential of the application's: one that is passed on.
+pub fn carries_others(headers: &HeaderMap) -> bool {
+    let others = |name: HeaderName, read: Reader| {
+        let mut lines = headers.get_all(name).iter();
+        lines.any(|line| !read(line.as_bytes()).is_some_and(is_key))
+    };
+    others(header::AUTHORIZATION, token) || others(X_API_KEY, whole)
+}
+
 fn is_key(text: &[u8]) -> bool {
     text.starts_with(PREFIX.as_bytes())
 }

@@ -46,6 +46,7 @@ pub(super) fn refresh(app: &App) {
     metrics.limits.refresh(app);
     metrics.layers.refresh(app);
     metrics.load.refresh(app);
+    metrics.pages.refresh(app);
     let keys = app.keys.status();
     metrics.keys.set(keys.keys as i64);
     metrics.keys_problems.set(keys.problems as i64);

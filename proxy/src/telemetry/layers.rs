@@ -1,5 +1,6 @@
 //! Metrics of the caches, under the names operators know: `cache_hits_total` and so on.
 
+use super::caches::Named;
 use super::metrics::Registering;
 use crate::app::App;
 use crate::results::Warmed;
@@ -53,10 +54,8 @@ pub struct LayerMetrics {
 }
 
 impl LayerMetrics {
-    pub(super) fn register(r: &Registering<'_>) -> prometheus::Result<Self> {
+    pub(super) fn register(r: &Registering<'_>, named: &Named) -> prometheus::Result<Self> {
         let labels = ["cache_type", "cache_layer"];
-        let hits = r.counters("cache_hits_total", "Look-ups that found something", &labels)?;
-        let misses = r.counters("cache_misses_total", "Look-ups that found nothing", &labels)?;
         let operations: HistogramVec = r.histograms_of(
             "cache_operation_latency_seconds",
             "Time of one operation",
@@ -87,17 +86,13 @@ impl LayerMetrics {
             })
         };
         let metrics = Self {
-            hits: of_tiers(&hits),
-            misses: of_tiers(&misses),
+            hits: of_tiers(&named.hits),
+            misses: of_tiers(&named.misses),
             operations: CacheKind::ALL.map(|kind| {
                 Operation::ALL
                     .map(|operation| operations.with_label_values(&[kind.name(), operation.name()]))
             }),
-            invalidations: r.counters(
-                "cache_invalidations_total",
-                "Changes after which something remembered did not hold any more",
-                &["cache_type", "reason"],
-            )?,
+            invalidations: named.invalidations.clone(),
             not_written: CacheKind::ALL.map(|kind| not_written.with_label_values(&[kind.name()])),
             rate: r.float_gauges(
                 "cache_hit_rate",
@@ -109,12 +104,8 @@ impl LayerMetrics {
                 "The breaker in front of the second tier: 0 closed, 1 open, 2 half-open",
                 &["cache_type"],
             )?,
-            bytes: r.gauges("penstock_cache_bytes", "Bytes held in memory", &["cache_type"])?,
-            entries: r.gauges(
-                "penstock_cache_entries",
-                "Values held in memory",
-                &["cache_type"],
-            )?,
+            bytes: named.bytes.clone(),
+            entries: named.entries.clone(),
             hears: r.gauge(
                 "penstock_cache_hears",
                 "1 while no message about changes is missed; 0: Redis is not used for values",
@@ -156,8 +147,9 @@ impl LayerMetrics {
     /// Sets what is only looked at.
     pub fn refresh(&self, app: &App) {
         for (kind, bytes, entries) in app.caches.held().into_iter().chain(app.results.held()) {
-            self.bytes.with_label_values(&[kind.name()]).set(bytes as i64);
-            self.entries.with_label_values(&[kind.name()]).set(entries as i64);
+            let labels = [kind.name(), Tier::L1.name()];
+            self.bytes.with_label_values(&labels).set(bytes as i64);
+            self.entries.with_label_values(&labels).set(entries as i64);
         }
         let log = app.caches.log.status();
         self.hears.set(log.hears.into());

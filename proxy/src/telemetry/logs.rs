@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging with the directives of `PENSTOCK_LOG`. Pingora reports every broken client
 /// connection as an error; unless asked for by name, only its own failures are shown.
 pub fn start(directives: &str) {
-    let quiet = ["pingora_core", "pingora_proxy", "pingora_pool", "h2"]
+    let quiet = ["pingora_cache", "pingora_core", "pingora_proxy", "pingora_pool", "h2"]
         .into_iter()
         .filter(|module| !directives.contains(module))
         .filter_map(|module| format!("{module}=off").parse().ok())

@@ -3,6 +3,7 @@
 //! Every label has a bounded set of values: endpoints and modes are enums, servers come from the
 //! configuration, statuses are numbers. Nothing a client writes becomes a label.
 
+use super::caches::{Named, PageMetrics};
 use super::layers::LayerMetrics;
 use super::limits::LimitMetrics;
 use super::load::LoadMetrics;
@@ -37,8 +38,10 @@ pub struct Metrics {
     pub slow_headers: IntCounter,
     /// Admission.
     pub limits: LimitMetrics,
-    /// Caches.
+    /// What is remembered of our own answers.
     pub layers: LayerMetrics,
+    /// Pages of the application that are kept.
+    pub pages: PageMetrics,
     /// The ladder.
     pub load: LoadMetrics,
     /// API keys in the file.
@@ -105,6 +108,7 @@ impl Metrics {
             "From the request's header read to the response sent",
             &["route"],
         )?;
+        let named = Named::register(&r)?;
         let metrics = Self {
             requests: r.counters(
                 "penstock_requests_total",
@@ -127,8 +131,9 @@ impl Metrics {
                 "Connections closed because a request's headers did not come in time",
             )?,
             limits: LimitMetrics::register(&r)?,
-            layers: LayerMetrics::register(&r)?,
+            layers: LayerMetrics::register(&r, &named)?,
             load: LoadMetrics::register(&r)?,
+            pages: PageMetrics::new(named),
             keys: r.gauge("penstock_keys", "API keys, revoked and expired ones too")?,
             keys_problems: r
                 .gauge("penstock_keys_problems", "Lines of keys.jsonl that cannot be used")?,
@@ -227,6 +232,7 @@ impl Metrics {
         for stage in &decision.stages {
             self.stages.with_label_values(&[stage.name]).observe(seconds(stage.micros));
         }
+        self.pages.record(decision);
         if let Some(mode) = decision.mode {
             self.modes.with_label_values(&[mode.name()]).inc();
         }

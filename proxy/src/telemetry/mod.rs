@@ -2,6 +2,7 @@
 //! [decision record](crate::decision::Decision); none may hold a request up.
 
 pub mod access;
+pub mod caches;
 pub mod layers;
 pub mod limits;
 mod load;

@@ -136,7 +136,7 @@ pub fn to_client(response: &mut ResponseHeader, decision: &Decision) -> pingora:
 
 /// The headers `Connection` names, without those that frame or describe the message: naming them
 /// would change what the client reads.
-fn named_by_connection(response: &ResponseHeader) -> Vec<HeaderName> {
+pub fn named_by_connection(response: &ResponseHeader) -> Vec<HeaderName> {
     const KEPT: [HeaderName; 6] = [
         header::TRANSFER_ENCODING,
         header::CONTENT_LENGTH,

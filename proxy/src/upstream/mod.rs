@@ -7,7 +7,7 @@ mod peer;
 mod pool;
 
 pub use fault::{Attempt, Blame, blame, problem_of, text_of, unavailable};
-pub use headers::{is_websocket, to_client, to_upstream};
+pub use headers::{is_websocket, named_by_connection, to_client, to_upstream};
 pub use health::Prober;
 pub use peer::{Body, peer};
 pub use pool::{Member, MemberStatus, Picked, Pool, Probe};

@@ -20,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod ops;
+mod pages;
 mod pass_through;
 mod recommend;
 mod reload;

@@ -1,6 +1,7 @@
 //! Patterns of paths, and paths as they are compared.
 
 use crate::read::{Read, printable};
+use std::str::FromStr;
 
 /// What is between two forms of a path; no form has it, since no segment is empty.
 const BETWEEN: &str = "//";
@@ -16,7 +17,7 @@ pub struct PathPattern {
 
 impl PathPattern {
     /// Reads a pattern from a settings file.
-    pub(super) fn parse(text: &str) -> Read<Self> {
+    pub(in crate::policy) fn parse(text: &str) -> Read<Self> {
         let fail =
             |why: &str, hint: String| Err((format!("\"{}\" {why}", printable(text)), Some(hint)));
         if !text.starts_with('/') {
@@ -36,8 +37,18 @@ impl PathPattern {
         Ok(Self { stem, below })
     }
 
+    /// `/`, that path alone.
+    pub(in crate::policy) fn root() -> Self {
+        Self { stem: String::new(), below: false }
+    }
+
+    /// Of two patterns about one path, the one with the greater value is the narrower.
+    pub(in crate::policy) fn narrowness(&self) -> (usize, bool) {
+        (self.stem.len(), !self.below)
+    }
+
     /// It begins like one of our own endpoints, which never reach the application.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(in crate::policy) fn is_ours(&self) -> bool {
         const OURS: [&str; 7] =
             ["search", "recommend", "similar", "popular", "products", "events", "health"];
         let first = self.stem.split('/').nth(1).unwrap_or_default();
@@ -59,6 +70,11 @@ impl PathPattern {
             Some(rest) => self.below && rest.starts_with('/'),
             None => false,
         }
+    }
+
+    /// A path, folded, that is one path to everybody: no dots in it that one resolves and another does not.
+    pub fn is_plain(folded: &str) -> bool {
+        !folded.contains(BETWEEN)
     }
 
     /// A path as it is compared: applications take `/Login`, `/login/`, `//login` and `/%6Cogin` for one page,
@@ -87,6 +103,17 @@ impl PathPattern {
             return joined(&resolved);
         }
         format!("{}/{}", joined(&resolved), joined(&as_sent))
+    }
+}
+
+impl FromStr for PathPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|(message, hint)| match hint {
+            Some(hint) => format!("{message}; {hint}"),
+            None => message,
+        })
     }
 }
 

@@ -3,11 +3,14 @@
 use super::{Asked, Said, bad};
 use crate::app::App;
 use http::Method;
+use penstock_config::policy::PathPattern;
 use penstock_engine::cache::{CacheKind, Change, Pattern, Reason, What};
 use serde_json::json;
 
 /// Queries asked most that are shown.
 const SHOWN: usize = 50;
+/// The cache of the application's pages, which is not one of the layers.
+const PAGES: &str = "pages";
 /// Longest id, bytes; the engine's ids are no longer.
 const MAX_ID_BYTES: usize = 256;
 
@@ -24,6 +27,9 @@ pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Said {
             (202, json!({"warming": "begins now; see GET /admin/cache/status"}))
         }
         (&Method::POST, name) if name == "invalidate" || name.starts_with("invalidate/") => {
+            if super::parameter(asked.query, "cache").as_deref() == Some(PAGES) {
+                return purge(app, asked);
+            }
             match change(asked) {
                 Ok(change) => invalidate(app, change).await,
                 Err(why) => bad(why),
@@ -54,12 +60,34 @@ pub(super) async fn ranking(app: &App, asked: &Asked<'_>) -> Said {
     }
 }
 
+/// Pages of the application: all of them, or those at a path, of one host or of all.
+fn purge(app: &App, asked: &Asked<'_>) -> Said {
+    let host = super::parameter(asked.query, "host");
+    let about = asked.name.trim_start_matches("invalidate").trim_start_matches('/');
+    let gone = match (about, super::parameter(asked.query, "path")) {
+        ("all", None) if host.is_none() => app.pages.purge_all(),
+        ("", Some(path)) => match path.parse::<PathPattern>() {
+            Ok(path) => app.pages.purge(host.as_deref(), &path),
+            Err(why) => return bad(format!("path: {why}")),
+        },
+        _ => {
+            return bad(
+                "pages are named by ?cache=pages&path=/assets/*[&host=…], or /all?cache=pages",
+            );
+        }
+    };
+    app.metrics.pages.invalidated("operator");
+    tracing::info!(pages = gone, "pages of the application forgotten");
+    (200, json!({"invalidated": "here", "pages": gone}))
+}
+
 /// What shall not hold any more.
 fn change(asked: &Asked<'_>) -> Result<Change, String> {
     let cache = match super::parameter(asked.query, "cache") {
         None => None,
         Some(name) => Some(CacheKind::from_name(&name).ok_or_else(|| {
-            let known: Vec<_> = CacheKind::ALL.iter().map(|kind| kind.name()).collect();
+            let mut known: Vec<_> = CacheKind::ALL.iter().map(|kind| kind.name()).collect();
+            known.push(PAGES);
             format!("no cache is called {name:?}; there are {}", known.join(", "))
         })?),
     };
