@@ -164,3 +164,6 @@ fn words(why: Why, utilisation: f64) -> String {
         Why::Store => "store: its breaker is open".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;
