@@ -162,3 +162,6 @@ fn words(why: Why, utilisation: f64) -> String {
         Why::Store => "store: its breaker is open".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;
