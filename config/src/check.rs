@@ -172,7 +172,7 @@ mod tests {
             let prefix = format!("{}/", root.path().display());
             assert_eq!(shown.replace(&prefix, ""), expected);
         };
-        check(&[&policy], "5 files checked: no problems, no warnings");
+        check(&[&policy], "6 files checked: no problems, no warnings");
         check(&[], "no files checked: no problems, no warnings");
         let broken = write(
             "policy/ranking.toml",
@@ -181,7 +181,7 @@ mod tests {
         let line =
             "policy/ranking.toml:12:9: weights.serch: unknown key; did you mean \"search\"?\n";
         check(&[&broken], &format!("{line}1 file checked: 1 problem, no warnings"));
-        check(&[&policy], &format!("{line}5 files checked: 1 problem, no warnings"));
+        check(&[&policy], &format!("{line}6 files checked: 1 problem, no warnings"));
 
         write("policy/ranking.toml", "");
         write("policy/checkout.toml", "");
@@ -191,7 +191,7 @@ mod tests {
             "policy/penstock.toml:1:1: wrkers: unknown key; did you mean \"workers\"?\n\
              warning: policy/checkout.toml: this version of Penstock reads no policy file of this \
              name; known here: ranking.toml, query.toml, resilience.toml, limits.toml, access.toml, cache.toml\n\
-             6 files checked: 1 problem, 1 warning",
+             7 files checked: 1 problem, 1 warning",
         );
         let bootstrap = write("penstock-eu.toml", "[listen]\npublic = \":80\"\n");
         let stranger = write("rank.toml", "");
