@@ -152,6 +152,10 @@ pub fn variance(
     ignore_cookies: bool,
 ) -> Option<HashBinary> {
     let mut variance = VarianceBuilder::new();
+    if answer.contains_key(header::CONTENT_ENCODING) {
+        // Applications forget to say so, and not every client can read what another can.
+        variance.add_owned_value("accept-encoding", encodings(&request.headers));
+    }
     for name in varying(answer) {
         if IN_THE_KEY.contains(&name.as_str()) || (ignore_cookies && name == "cookie") {
             continue;
@@ -306,6 +310,13 @@ mod tests {
         assert_eq!(codings("gzip, br"), codings("BR;q=0.5,gzip"));
         assert_ne!(codings("gzip, br"), codings("gzip"));
         assert_ne!(codings("gzip"), codings("gzip;q=0"));
+        // What is encoded varies with who can read it, whether it says so or not.
+        let encoded = |vary: &'static str, takes| {
+            let answer = headers(&[("content-encoding", "gzip"), ("vary", vary)]);
+            variance(&answer, &request("/", &[("accept-encoding", takes)]), false)
+        };
+        assert_ne!(encoded("", "gzip"), encoded("", "br"));
+        assert_eq!(encoded("", "gzip"), encoded("Accept-Encoding", "gzip"));
         let cookie = headers(&[("vary", "cookie")]);
         assert_eq!(variance(&cookie, &request("/", &[("cookie", "a")]), true), None);
         assert!(variance(&cookie, &request("/", &[("cookie", "a")]), false).is_some());
