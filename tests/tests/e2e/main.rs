@@ -7,6 +7,7 @@
 
 mod abuse;
 mod bad_input;
+mod caches;
 mod commands;
 mod degradation;
 mod events;
