@@ -41,6 +41,7 @@ pub struct LayerMetrics {
     rate: GaugeVec,
     breaker: IntGaugeVec,
     bytes: IntGaugeVec,
+    bytes_max: IntGaugeVec,
     entries: IntGaugeVec,
     hears: IntGauge,
     pending: IntGauge,
@@ -110,6 +111,11 @@ impl LayerMetrics {
                 &["cache_type"],
             )?,
             bytes: r.gauges("penstock_cache_bytes", "Bytes held in memory", &["cache_type"])?,
+            bytes_max: r.gauges(
+                "penstock_cache_bytes_max",
+                "Bytes that may be held in memory",
+                &["cache_type"],
+            )?,
             entries: r.gauges(
                 "penstock_cache_entries",
                 "Values held in memory",
@@ -155,8 +161,11 @@ impl LayerMetrics {
 
     /// Sets what is only looked at.
     pub fn refresh(&self, app: &App) {
+        let policy = app.policies.current();
         for (kind, bytes, entries) in app.caches.held().into_iter().chain(app.results.held()) {
             self.bytes.with_label_values(&[kind.name()]).set(bytes as i64);
+            let most = kind.layer(&policy.cache).memory;
+            self.bytes_max.with_label_values(&[kind.name()]).set(most as i64);
             self.entries.with_label_values(&[kind.name()]).set(entries as i64);
         }
         let log = app.caches.log.status();
