@@ -46,6 +46,7 @@ pub struct LayerMetrics {
     hears: IntGauge,
     pending: IntGauge,
     under_way: IntGauge,
+    bytes_max: IntGaugeVec,
     warming_rounds: [IntCounter; Occasion::ALL.len()],
     warmed: [IntCounter; Warmed::ALL.len()],
     warming_running: IntGauge,
@@ -113,6 +114,7 @@ impl LayerMetrics {
             pending: r
                 .gauge("penstock_cache_changes_pending", "Changes the fleet was not told of yet")?,
             under_way: r.gauge("penstock_cache_under_way", "Answers being made")?,
+            bytes_max: r.gauges("cache_bytes_max", "Bytes of memory allowed", &labels)?,
             warming_rounds: Occasion::ALL.map(|o| rounds.with_label_values(&[o.name()])),
             warmed: Warmed::ALL.map(|outcome| warmed.with_label_values(&[outcome.name()])),
             warming_running: r.gauge("cache_warming_running", "1 while a round goes on")?,
@@ -156,8 +158,11 @@ impl LayerMetrics {
         self.pending.set(log.pending as i64);
         self.under_way.set(app.results.under_way() as i64);
         let state = app.link.as_ref().map_or(0, |link| link.breaker().state() as i64);
+        let policy = app.policies.current();
         for kind in CacheKind::ALL {
             self.breaker.with_label_values(&[kind.name()]).set(state);
+            let most = kind.layer(&policy.cache).memory;
+            self.bytes_max.with_label_values(&[kind.name(), Tier::L1.name()]).set(most as i64);
         }
         self.rates(&app.clock);
     }

@@ -7,8 +7,11 @@ use penstock_tests::binaries::run;
 use serde_yaml::Value;
 
 /// The alert rules; the tests of `a.yml` are in `a.test.yml`.
-pub(super) const RULES: [&str; 2] =
-    ["deploy/prometheus/rules.yml", "deploy/prometheus/rate-limits.yml"];
+pub(super) const RULES: [&str; 3] = [
+    "deploy/prometheus/rules.yml",
+    "deploy/prometheus/rate-limits.yml",
+    "deploy/prometheus/caches.yml",
+];
 
 fn tests_of(rules: &str) -> String {
     rules.replace(".yml", ".test.yml")
