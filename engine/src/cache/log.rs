@@ -252,11 +252,11 @@ impl Log {
         if added.epoch <= known {
             return;
         }
+        if added.before > known && self.ledger.hears() {
+            self.note_gap(added.before);
+        }
         let own = lock(&self.own).contains(&added.epoch);
         if !own {
-            if added.before > known && self.ledger.hears() {
-                self.note_gap(added.before);
-            }
             for change in &added.changes {
                 self.ledger.note(change, Some(added.epoch));
                 self.observer.invalidated(change.cache, change.reason);
@@ -290,28 +290,57 @@ impl Log {
         let (Ok(last), Ok(added)) = (last, added) else {
             return false;
         };
-        let (last, known) = (last.unwrap_or(0), self.ledger.epoch());
-        if last < known {
-            // Redis lost them, and with them what an instance that starts now would have to know.
-            tracing::warn!("Redis lost the log of changes; nothing that is in Redis is used");
-            self.ledger.restart(last);
-            self.tell(Change::all(None, Reason::MissedMessages));
-        } else {
-            let added: Vec<Added> =
-                added.iter().filter_map(|bytes| serde_json::from_slice(bytes).ok()).collect();
-            let newer = || added.iter().filter(|added| added.epoch > known);
-            // The oldest that is kept says what was before it.
-            let whole = newer().next().map_or(last == known, |first| first.before <= known);
-            if !whole {
-                self.note_gap(newer().next().map_or(last, |first| first.before));
-                self.ledger.heard(newer().next().map_or(last, |first| first.before));
+        match read_log(last.unwrap_or(0), &added, self.ledger.epoch()) {
+            Read::Lost { last } => {
+                // And with them what an instance that starts now would have to know.
+                tracing::warn!("Redis lost the log of changes; nothing that is in Redis is used");
+                self.ledger.restart(last);
+                self.tell(Change::all(None, Reason::MissedMessages));
             }
-            newer().for_each(|added| self.apply(added));
-            self.ledger.heard(last);
+            Read::Gap { last } => {
+                self.note_gap(last);
+                self.ledger.heard(last);
+            }
+            Read::Whole(newer) => newer.iter().for_each(|added| self.apply(added)),
         }
         self.ledger.hear(true);
         true
     }
+}
+
+/// What the log says to somebody who knows everything up to `known`.
+#[derive(Debug)]
+enum Read {
+    /// It is not the log that was known.
+    Lost { last: u64 },
+    /// Of the changes up to `last` some are not in it any more, or not understood.
+    Gap { last: u64 },
+    /// All that is newer.
+    Whole(Vec<Added>),
+}
+
+/// `last` is the number of the last addition, `added` are those that are kept, oldest first. Each says what was
+/// before it, so that a chain is whole or is not.
+fn read_log(last: u64, added: &[Vec<u8>], known: u64) -> Read {
+    if last < known {
+        return Read::Lost { last };
+    }
+    let read: Result<Vec<Added>, _> =
+        added.iter().map(|bytes| serde_json::from_slice::<Added>(bytes)).collect();
+    let Ok(read) = read else {
+        return Read::Gap { last };
+    };
+    let newer: Vec<Added> = read.into_iter().filter(|added| added.epoch > known).collect();
+    let mut before = known;
+    for added in &newer {
+        match added.before.cmp(&before) {
+            std::cmp::Ordering::Less => return Read::Lost { last },
+            std::cmp::Ordering::Greater => return Read::Gap { last },
+            std::cmp::Ordering::Equal => before = added.epoch,
+        }
+    }
+    // What was added between the two looks is in the list and not in `last`.
+    if before < last { Read::Gap { last } } else { Read::Whole(newer) }
 }
 
 /// Changes of one kind as one change.
@@ -364,6 +393,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_is_a_chain() {
+        let added = |chain: &[(u64, u64)]| -> Vec<Vec<u8>> {
+            let line = |(before, epoch): &(u64, u64)| {
+                format!("{{\"epoch\":{epoch},\"before\":{before},\"changes\":[]}}").into_bytes()
+            };
+            chain.iter().map(line).collect()
+        };
+        let check = |last, chain: &[(u64, u64)], known, expected: &str| {
+            let read = read_log(last, &added(chain), known);
+            let said = match read {
+                Read::Lost { .. } => "lost".to_owned(),
+                Read::Gap { .. } => "gap".to_owned(),
+                Read::Whole(newer) => newer.len().to_string(),
+            };
+            assert_eq!(said, expected, "{last} {chain:?} {known}");
+        };
+        check(0, &[], 0, "0");
+        check(7, &[(0, 5), (5, 7)], 0, "2");
+        check(7, &[(0, 5), (5, 7)], 5, "1");
+        check(7, &[(0, 5), (5, 7)], 7, "0");
+        // Added between the two looks.
+        check(5, &[(0, 5), (5, 7)], 5, "1");
+        // The old end is cut off.
+        check(9, &[(7, 9)], 5, "gap");
+        check(9, &[], 5, "gap");
+        check(9, &[(5, 7)], 5, "gap");
+        // Another log: empty, or begun anew by somebody.
+        check(0, &[], 5, "lost");
+        check(9, &[(0, 9)], 5, "lost");
+        // Of a version that knows more.
+        assert!(matches!(read_log(7, &[b"{}".to_vec()], 5), Read::Gap { .. }));
+    }
 
     #[test]
     fn changes_of_one_kind_are_told_as_one() {

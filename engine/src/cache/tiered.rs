@@ -131,6 +131,9 @@ impl<V: Cached> Tiered<V> {
     /// From memory.
     pub fn get_local(&self, policy: &Policy, key: &Key) -> Option<Hit<V>> {
         if !self.is_on(policy) {
+            if !self.memory.is_empty() {
+                self.memory.clear();
+            }
             return None;
         }
         let began = self.clock.now();
@@ -217,12 +220,26 @@ impl<V: Cached> Tiered<V> {
         found
     }
 
-    /// Waits until another instance has computed it, at most for `patience`.
+    /// The lease on computing a value that Redis has, but that is not good enough any more; `false`: another
+    /// instance has it. Where Redis does not answer everybody computes.
+    pub async fn lease(&self, policy: &Policy, key: &Key, lease: Duration) -> bool {
+        let Some(link) = self.shared(policy).filter(|_| !lease.is_zero()) else {
+            return true;
+        };
+        let mut set = cmd("SET");
+        set.arg(format!("{}:lease", link.key(&key.in_redis()))).arg("1").arg("NX").arg("PX");
+        set.arg(lease.as_millis() as u64);
+        let given: Result<Option<String>, Trouble> = link.call(&policy.resilience, &set).await;
+        !matches!(given, Ok(None))
+    }
+
+    /// Waits until another instance has computed one that is `good`, at most for `patience`.
     pub async fn get_awaited(
         &self,
         policy: &Policy,
         key: &Key,
         patience: Duration,
+        good: impl Fn(&Hit<V>) -> bool,
     ) -> Option<Hit<V>> {
         let until = self.clock.now() + patience;
         while self.clock.now() < until {
@@ -232,7 +249,8 @@ impl<V: Cached> Tiered<V> {
             command.arg(link.key(&key.in_redis()));
             let known = self.ledger.mark(0);
             let read: Option<Vec<u8>> = link.call(&policy.resilience, &command).await.ok()?;
-            if let Some(hit) = read.and_then(|bytes| self.adopt(policy, key, &bytes, known)) {
+            let hit = read.and_then(|bytes| self.adopt(policy, key, &bytes, known));
+            if let Some(hit) = hit.filter(&good) {
                 return Some(hit);
             }
         }
@@ -250,6 +268,16 @@ impl<V: Cached> Tiered<V> {
             }
         }
         entry
+    }
+
+    /// Whether what was found, or made, under `key` holds still: it may have been waited for.
+    pub fn holds(&self, key: &Key, entry: &Entry<V>) -> bool {
+        self.ledger.holds(key, entry.mark, &entry.tags, Tier::L1)
+    }
+
+    /// Memory has one that can be served, however old. Counted as nothing.
+    pub fn has(&self, key: &Key) -> bool {
+        self.look(key).is_some()
     }
 
     /// Forgets what is in memory. Not needed for correctness: notes in the ledger see to that.
@@ -308,7 +336,10 @@ impl<V: Cached> Tiered<V> {
         }
         entry.mark.seq = known.seq;
         let entry = Arc::new(entry);
-        self.remember(policy, key, entry.clone());
+        let newer = |held: &Arc<Entry<V>>| held.lives.made > entry.lives.made;
+        if !self.memory.peek(key.text()).is_some_and(|held| newer(&held)) {
+            self.remember(policy, key, entry.clone());
+        }
         Some(Hit { entry, tier: Tier::L2, freshness })
     }
 

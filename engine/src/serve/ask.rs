@@ -58,12 +58,14 @@ pub struct SearchAsk {
     pub fields: Vec<Field>,
     /// The best mode wanted.
     pub most: AtMost,
+    /// Nothing that is remembered is to be used.
+    pub anew: bool,
 }
 
 /// `GET /recommend/{user_id}`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecommendAsk {
-    /// For whom; need not be known.
+    /// For whom; need not be known. Empty: for nobody in particular, and nobody's history is read.
     pub user_id: String,
     /// Results wanted, 1 to 100.
     pub k: usize,
@@ -73,6 +75,8 @@ pub struct RecommendAsk {
     pub fields: Vec<Field>,
     /// The best mode wanted.
     pub most: AtMost,
+    /// Nothing that is remembered is to be used.
+    pub anew: bool,
 }
 
 /// `GET /similar/{product_id}` and, without a product, `GET /popular`.
@@ -88,4 +92,6 @@ pub struct ProductAsk {
     pub fields: Vec<Field>,
     /// The best mode wanted.
     pub most: AtMost,
+    /// Nothing that is remembered is to be used.
+    pub anew: bool,
 }

@@ -13,6 +13,9 @@ use penstock_config::policy::{Policy, Weights};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Of what is made from no catalogue: no change of one makes it older.
+const NO_CATALOGUE: u64 = u64::MAX;
+
 /// A feature of a product or a user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -134,7 +137,7 @@ impl Caches {
     fn remember_weight(&self, policy: &Policy, name: &[&str], weights: Weights) {
         let key = ranking_key(policy, name);
         let lives = Lives::plain(self.now_millis(), policy.cache.ranking.ttl);
-        let mark = self.ranking.mark(0);
+        let mark = self.ranking.mark(NO_CATALOGUE);
         let entry = Entry { value: weights.into(), lives, tags: Tags::default(), mark };
         self.ranking.put(policy, &key, entry, true);
     }

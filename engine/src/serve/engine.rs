@@ -140,7 +140,7 @@ impl Engine {
 
     /// `GET /search`.
     pub async fn search(&self, policy: Arc<Policy>, ask: SearchAsk) -> Result<Answer, EngineError> {
-        super::search::search(Run::start(self, policy, &ask.most)?, ask).await
+        super::search::search(Run::start(self, policy, &ask.most)?.anew_if(ask.anew), ask).await
     }
 
     /// `GET /search/explain`: the whole decision about one product, as JSON. Costs a search.
@@ -159,7 +159,8 @@ impl Engine {
         policy: Arc<Policy>,
         ask: RecommendAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::recommend(Run::start(self, policy, &ask.most)?, ask).await
+        super::recommend::recommend(Run::start(self, policy, &ask.most)?.anew_if(ask.anew), ask)
+            .await
     }
 
     /// `GET /similar/{product_id}`.
@@ -168,7 +169,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::similar(Run::start(self, policy, &ask.most)?, ask).await
+        super::recommend::similar(Run::start(self, policy, &ask.most)?.anew_if(ask.anew), ask).await
     }
 
     /// `GET /popular`.
@@ -177,7 +178,7 @@ impl Engine {
         policy: Arc<Policy>,
         ask: ProductAsk,
     ) -> Result<Answer, EngineError> {
-        super::recommend::popular(Run::start(self, policy, &ask.most)?, ask).await
+        super::recommend::popular(Run::start(self, policy, &ask.most)?.anew_if(ask.anew), ask).await
     }
 
     /// `GET /products/{product_id}`: `product_id` and every field, `null` where the shop did not say.

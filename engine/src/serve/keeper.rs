@@ -22,8 +22,6 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two attempts to load the rest of a version that serves in part.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
-/// Popularity is made anew this often while events come in.
-const POPULARITY: Duration = Duration::from_secs(300);
 
 /// Products that changed at once and are named; more, and everything may have changed.
 const MOST_CHANGES: usize = 5_000;
@@ -162,11 +160,21 @@ impl Upkeep {
             );
             let snapshot = Arc::new(snapshot);
             self.snapshot.store(Some(snapshot.clone()));
-            if let Some(before) = &current {
-                self.note_changes(before, &snapshot);
+            match &current {
+                Some(before) => self.note_changes(before, &snapshot),
+                None => self.note_start(&snapshot),
             }
         }
         Ok(())
+    }
+
+    /// What changed before this process began to look is not known, so nothing holds that was made from an older
+    /// catalogue.
+    fn note_start(&self, now: &Snapshot) {
+        if let Some(caches) = &self.source.caches {
+            let all = Change::all(None, Reason::ProductUpdate);
+            caches.log.note(&Change { revision: now.catalog.revision(), ..all });
+        }
     }
 
     /// Notes what does not hold any more of what was remembered under the snapshot before. Every instance finds
@@ -187,7 +195,8 @@ impl Upkeep {
             }
         }
         if !Arc::ptr_eq(&before.popularity, &now.popularity) {
-            caches.log.note(&Change::all(Some(CacheKind::Popular), Reason::Popularity));
+            // Told, and not only noted: what is in Redis is as old.
+            caches.tell(Change::all(Some(CacheKind::Popular), Reason::Popularity));
         }
         if before.index.version != now.index.version {
             // Keys have another version now; what lies under the old ones is only in the way.
@@ -229,8 +238,10 @@ impl Upkeep {
         catalog: &Arc<Catalog>,
     ) -> Result<Arc<Popularity>, StoreError> {
         let now = self.source.clock.now();
-        let due = now.saturating_duration_since(self.popularity_at) >= POPULARITY;
-        let ranking = &self.policy.load_full().ranking;
+        let policy = self.policy.load_full();
+        let every = policy.cache.features.popularity_ttl;
+        let due = now.saturating_duration_since(self.popularity_at) >= every;
+        let ranking = &policy.ranking;
         let wanted = Made {
             events: match self.made {
                 Some(made) if !due => made.events,

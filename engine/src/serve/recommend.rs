@@ -25,7 +25,7 @@ pub(super) async fn recommend(mut run: Run<'_>, ask: RecommendAsk) -> Result<Ans
     run.stage("understand");
     if run.most.leaves_out(Mode::Unpersonalised) {
         run.degrade(Mode::Unpersonalised, run.most.why.clone());
-    } else {
+    } else if !ask.user_id.is_empty() {
         question.history = run.history(&ask.user_id).await;
     }
     let taste = Taste::of(&question.history, &run.snapshot.catalog, &run.policy.ranking);

@@ -70,6 +70,11 @@ impl<'e> Run<'e> {
         })
     }
 
+    /// The same; with `anew` nothing that is remembered is used.
+    pub fn anew_if(self, anew: bool) -> Self {
+        Self { anew, ..self }
+    }
+
     /// Ends the stage that runs and starts the next.
     pub fn stage(&mut self, name: &'static str) {
         let now = self.engine.clock().now();

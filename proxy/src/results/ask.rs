@@ -39,9 +39,11 @@ impl Ask {
         }
     }
 
-    /// Its key: the same for all who get the same answer. Also whose history the answer depends on.
+    /// Its key: the same for all who get the same answer. Also whose history the answer depends on. A question of
+    /// somebody nobody knows becomes one of nobody in particular: what such a user does from now on must not get
+    /// into the answer that all others are given.
     pub async fn key(
-        &self,
+        &mut self,
         engine: &Engine,
         policy: &Arc<Policy>,
         made: &Made,
@@ -58,6 +60,9 @@ impl Ask {
             Self::Recommend(ask) => {
                 let known = engine.knows_user(policy.clone(), &ask.user_id).await;
                 let user = known.then(|| ask.user_id.clone());
+                if !known {
+                    ask.user_id.clear();
+                }
                 let k = ask.k.to_string();
                 let shape = category_or_hash(&ask.filter, &ask.fields);
                 let parts = ["recommend", user.as_deref().unwrap_or(ANYBODY), &shape, &k];
@@ -85,6 +90,20 @@ impl Ask {
         }
     }
 
+    /// Nothing that is remembered is to be used.
+    pub fn make_anew(&mut self) {
+        *self.wishes().1 = true;
+    }
+
+    fn wishes(&mut self) -> (&mut AtMost, &mut bool) {
+        match self {
+            Self::Search(SearchAsk { most, anew, .. })
+            | Self::Recommend(RecommendAsk { most, anew, .. })
+            | Self::Similar(ProductAsk { most, anew, .. })
+            | Self::Popular(ProductAsk { most, anew, .. }) => (most, anew),
+        }
+    }
+
     /// Asks the engine; nothing better than `best` is wanted.
     pub async fn put(
         mut self,
@@ -92,12 +111,7 @@ impl Ask {
         policy: Arc<Policy>,
         best: AtMost,
     ) -> Result<Answer, EngineError> {
-        match &mut self {
-            Self::Search(SearchAsk { most, .. })
-            | Self::Recommend(RecommendAsk { most, .. })
-            | Self::Similar(ProductAsk { most, .. })
-            | Self::Popular(ProductAsk { most, .. }) => *most = best,
-        }
+        *self.wishes().0 = best;
         match self {
             Self::Search(ask) => engine.search(policy, ask).await,
             Self::Recommend(ask) => engine.recommend(policy, ask).await,

@@ -12,6 +12,7 @@ mod wishes;
 
 pub use body::Body;
 pub use ladder::{Ladder, Step};
+use remembered::Fresh;
 pub use remembered::{Results, Served, Warmed};
 pub use warm::{Warmer, Warming};
 
@@ -129,9 +130,13 @@ async fn list(
 ) -> Result<Reply, Problem> {
     let wishes = Wishes::read(&session.req_header().headers);
     let may_bypass = ctx.decision.client.key.as_ref().is_some_and(Keyed::may_bypass_cache);
-    let anew = wishes.anew && may_bypass;
+    let fresh = match may_bypass {
+        true if wishes.unkept => Fresh::Unkept,
+        true if wishes.anew => Fresh::Anew,
+        _ => Fresh::Whatever,
+    };
     let began = app.clock.now();
-    let served = remembered::serve(app, ctx, ask, anew, patience).await;
+    let served = remembered::serve(app, ctx, ask, fresh, patience).await;
     // What the engine did is among the stages by itself.
     let stage =
         if matches!(&served, Ok(served) if served.trace.is_none()) { "results" } else { "engine" };

@@ -38,6 +38,17 @@ pub struct Results {
     flights: Flights<Landing>,
 }
 
+/// How fresh an answer has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fresh {
+    /// One that is remembered will do.
+    Whatever,
+    /// Made for this request; others may have it.
+    Anew,
+    /// Made for this request and kept nowhere.
+    Unkept,
+}
+
 /// An answer, and how it came about.
 #[derive(Clone)]
 pub enum Landed {
@@ -86,6 +97,11 @@ impl Results {
         if kind == CacheKind::Popular { &self.popular } else { &self.answers }
     }
 
+    /// Whether the layer of `ask` is on.
+    pub fn remembers(&self, policy: &Policy, ask: &Ask) -> bool {
+        self.of(ask.kind()).is_on(policy)
+    }
+
     /// Bytes and entries in memory.
     pub fn held(&self) -> [(CacheKind, u64, usize); 2] {
         let of = |cache: &Tiered<Body>| {
@@ -101,28 +117,36 @@ impl Results {
     }
 }
 
-/// The answer to `ask`: remembered, or made. `anew`: one that was made before is not wanted.
+/// The answer to `ask`: remembered, or made.
 pub async fn serve(
     app: &Arc<App>,
     ctx: &mut Context,
-    ask: Ask,
-    anew: bool,
+    mut ask: Ask,
+    fresh: Fresh,
     patience: Duration,
 ) -> Result<Served, Problem> {
     let engine = app.engine.get()?.clone();
     app.warming.count(&ask);
+    if fresh > Fresh::Whatever {
+        ask.make_anew();
+    }
     let policy = ctx.policy.clone();
     let cache = app.results.of(ask.kind());
-    let made = engine.versions(&policy).filter(|_| cache.is_on(&policy));
+    let remembers = cache.is_on(&policy) && fresh < Fresh::Unkept;
+    let made = engine.versions(&policy).filter(|_| remembers);
     let Some(made) = made else {
-        let why = if cache.is_on(&policy) { "nothing is loaded" } else { "switched off" };
+        let why = match fresh {
+            Fresh::Unkept => "not to be kept",
+            _ if cache.is_on(&policy) => "nothing is loaded",
+            _ => "switched off",
+        };
         let step = app.ladder.enter(app, ctx, false)?;
         let answer = compute(app, &engine, &policy, &ask, step, patience).await?;
         return Ok(passed_by(answer, why));
     };
     let (key, user) = ask.key(&engine, &policy, &made).await;
     let job = Job { app: app.clone(), engine, policy, ask, key, made, user, patience };
-    if anew {
+    if fresh == Fresh::Anew {
         let step = app.ladder.enter(app, ctx, false)?;
         let landed = job.make(step, false).await?;
         return Ok(served(landed, Cache { outcome: CacheOutcome::Bypass, why: "asked for anew" }));
@@ -146,12 +170,12 @@ pub async fn serve(
     if ctx.cap > Mode::Full {
         return job.capped(ctx, spare).await;
     }
-    match job.fly(ctx, spare.as_ref()).await {
-        Err(problem) if problem.kind.status() >= 500 && spare.is_some() => {
-            let hit = spare.expect("looked at in the guard");
+    match (job.clone().fly(ctx, spare.as_ref()).await, spare) {
+        // What changed meanwhile is not served, whatever the trouble.
+        (Err(problem), Some(hit)) if problem.kind.status() >= 500 && job.holds(&hit.entry) => {
             Ok(remembered(hit, "past its life; no other could be made"))
         }
-        served => served,
+        (served, _) => served,
     }
 }
 
@@ -184,7 +208,7 @@ impl Warmed {
 }
 
 /// Makes the answer to `ask`, unless it is there or being made.
-pub async fn warm(app: &Arc<App>, policy: &Arc<Policy>, ask: Ask) -> Warmed {
+pub async fn warm(app: &Arc<App>, policy: &Arc<Policy>, mut ask: Ask) -> Warmed {
     let Ok(engine) = app.engine.get().cloned() else {
         return Warmed::Failed;
     };
@@ -202,11 +226,22 @@ pub async fn warm(app: &Arc<App>, policy: &Arc<Policy>, ask: Ask) -> Warmed {
     let Some(step) = app.ladder.try_background(app, policy, ask.endpoint()) else {
         return Warmed::Busy;
     };
-    let (policy, patience) = (policy.clone(), policy.resilience.deadlines.request);
+    // Requests may join.
+    let patience = policy.resilience.deadlines.request * super::PATIENCE;
+    let policy = policy.clone();
     let job = Job { app: app.clone(), engine, policy, ask, key, made, user, patience };
     match job.remake(leader, step).await {
         Ok(_) => Warmed::Made,
         Err(_) => Warmed::Failed,
+    }
+}
+
+impl Landed {
+    fn entry(&self) -> &Entry<Body> {
+        match self {
+            Self::Remembered(hit) => &hit.entry,
+            Self::Made(entry, _) => entry,
+        }
     }
 }
 
@@ -215,12 +250,18 @@ impl Job {
         self.app.results.of(self.key.kind())
     }
 
+    fn holds(&self, entry: &Entry<Body>) -> bool {
+        self.cache().holds(&self.key, entry)
+    }
+
     /// Makes the answer or joins whoever does. `spare`: one past its life that will do when there is much to do.
     async fn fly(self, ctx: &mut Context, spare: Option<&Hit<Body>>) -> Result<Served, Problem> {
         for _ in 0..ATTEMPTS {
             match self.app.results.flights.board(self.key.text()) {
                 Boarding::Lead(leader) => return self.lead(ctx, leader, spare).await,
                 Boarding::Join(joined) => match joined.answer(self.patience).await {
+                    // Begun before something changed that this request was sent after: once more.
+                    Some(Ok(landed)) if !self.holds(landed.entry()) => {}
                     Some(Ok(Landed::Made(entry, _))) => {
                         let why = "made for another request at the same time";
                         let cache = Cache { outcome: CacheOutcome::Miss, why };
@@ -254,6 +295,7 @@ impl Job {
                 return Err(problem);
             }
         };
+        let spare = spare.filter(|hit| self.holds(&hit.entry));
         if let (Mode::Stale, Some(hit)) = (step.most().mode, spare) {
             leader.land(Ok(Landed::Remembered(hit.clone())));
             return Ok(remembered(hit.clone(), "past its life; there is much to do"));
@@ -313,11 +355,17 @@ impl Job {
         };
         let (cache, policy) = (self.cache(), &*self.policy);
         let lease = policy.cache.results.lease;
-        match cache.get_or_lease(policy, &self.key, lease).await {
-            Found::Hit(hit) => good(&hit).then_some(hit),
-            Found::Mine => None,
-            Found::Elsewhere => cache.get_awaited(policy, &self.key, lease).await.filter(good),
+        let mine = match cache.get_or_lease(policy, &self.key, lease).await {
+            Found::Hit(hit) if good(&hit) => return Some(hit),
+            // The lease is only given with nothing in its place.
+            Found::Hit(_) => cache.lease(policy, &self.key, lease).await,
+            Found::Mine => true,
+            Found::Elsewhere => false,
+        };
+        if mine {
+            return None;
         }
+        cache.get_awaited(policy, &self.key, lease, good).await
     }
 
     /// Makes it; `share`: others may have it, too.
@@ -334,10 +382,12 @@ impl Job {
         let value = Body::of(&answer, ask::bytes(&answer));
         let entry = Entry { value, lives, tags, mark };
         // Another index came into force meanwhile: under this key it would be a stranger.
-        let entry = if answer.trace.index_version == self.made.index {
-            cache.put(&self.policy, &self.key, entry, share && !degraded)
-        } else {
+        let stranger = answer.trace.index_version != self.made.index;
+        let entry = if stranger || (degraded && cache.has(&self.key)) {
+            // Neither may one that was made with less take the place of a whole one, old as that is.
             Arc::new(entry)
+        } else {
+            cache.put(&self.policy, &self.key, entry, share && !degraded)
         };
         Ok(Landed::Made(entry, Arc::new(answer.trace)))
     }

@@ -18,7 +18,6 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -32,7 +31,7 @@ const AGE: Duration = Duration::from_secs(3_600);
 /// Queries an instance tells the others of.
 const TOLD: usize = 500;
 /// What an instance that is gone said is forgotten after so many seconds.
-const TOLD_FOR: u64 = 3_600;
+const TOLD_FOR: i64 = 3_600;
 /// Between two looks whether requests still wait.
 const LOOK: Duration = Duration::from_millis(5);
 /// Requests that wait for so long are not about to stop; the rest is for the next round.
@@ -92,8 +91,6 @@ pub struct Warming {
     round: Mutex<Option<Round>>,
     wake: Notify,
     file: PathBuf,
-    /// Requests that were not counted because somebody else was counting.
-    skipped: AtomicU64,
 }
 
 impl Warming {
@@ -112,13 +109,7 @@ impl Warming {
             }
             Err(_) => {}
         }
-        Self {
-            sketch: Mutex::new(sketch),
-            round: Mutex::default(),
-            wake: Notify::new(),
-            file,
-            skipped: AtomicU64::new(0),
-        }
+        Self { sketch: Mutex::new(sketch), round: Mutex::default(), wake: Notify::new(), file }
     }
 
     /// `ask` was asked. On a busy instance some are not counted: what is asked most is asked often enough.
@@ -126,9 +117,8 @@ impl Warming {
         let Some(target) = ask.target() else {
             return;
         };
-        match self.sketch.try_lock() {
-            Ok(mut sketch) => sketch.count(&target),
-            Err(_) => drop(self.skipped.fetch_add(1, Ordering::Relaxed)),
+        if let Ok(mut sketch) = self.sketch.try_lock() {
+            sketch.count(&target);
         }
     }
 
@@ -154,6 +144,14 @@ impl Warming {
             tracing::error!(file = %self.file.display(), %error, "the counted queries cannot be kept for a restart");
         }
     }
+}
+
+/// What an instance tells the others.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Told {
+    /// When, seconds since 1970.
+    at: i64,
+    top: Vec<Asked>,
 }
 
 /// Makes the rounds.
@@ -220,15 +218,18 @@ impl Warmer {
             return;
         }
         app.caches.remember_weights(&policy);
-        let asks = self.asks(&policy).await;
+        let mut asks = self.asks(&policy).await;
+        asks.retain(|ask| app.results.remembers(&policy, ask));
         let began = app.clock.now();
         let elapsed = || app.clock.now().saturating_duration_since(began);
         let (total, running) = (asks.len(), true);
         *lock(&app.warming.round) =
             Some(Round { occasion, running, total, made: 0, fresh: 0, failed: 0, took_ms: 0 });
         app.metrics.layers.warming_began(occasion);
+        let mut left = asks.len();
         for ask in asks {
             let warmed = self.warm(ask).await;
+            left -= 1;
             app.metrics.layers.warmed(warmed);
             if let Some(round) = lock(&app.warming.round).as_mut() {
                 match warmed {
@@ -237,6 +238,13 @@ impl Warmer {
                     Warmed::Failed | Warmed::Busy => round.failed += 1,
                 }
                 round.took_ms = elapsed().as_millis() as u64;
+            }
+            if warmed == Warmed::Busy {
+                // Requests do not stop: the rest is for the next round.
+                if let Some(round) = lock(&app.warming.round).as_mut() {
+                    round.failed += left;
+                }
+                break;
             }
         }
         if let Some(round) = lock(&app.warming.round).as_mut() {
@@ -308,15 +316,12 @@ impl Warmer {
         let Some(link) = &self.0.link else {
             return;
         };
-        let top = serde_json::to_vec(&self.0.warming.top(TOLD)).expect("texts and numbers");
+        let told = Told { at: self.0.clock.unix_seconds(), top: self.0.warming.top(TOLD) };
+        let told = serde_json::to_vec(&told).expect("texts and numbers");
         let mut set = cmd("HSET");
-        set.arg(told_key(link)).arg(&self.0.settings.instance).arg(top);
-        let mut expire = cmd("EXPIRE");
-        expire.arg(told_key(link)).arg(TOLD_FOR);
+        set.arg(told_key(link)).arg(&self.0.settings.instance).arg(told);
         // What is wrong with Redis is told by the link; the next minute is another chance.
-        if link.call::<u64>(&policy.resilience, &set).await.is_ok() {
-            let _ = link.call::<u64>(&policy.resilience, &expire).await;
-        }
+        let _ = link.call::<u64>(&policy.resilience, &set).await;
     }
 
     /// What the others say is asked most.
@@ -328,9 +333,22 @@ impl Warmer {
         get.arg(told_key(link));
         let told: HashMap<String, Vec<u8>> =
             link.call(&policy.resilience, &get).await.unwrap_or_default();
-        let others = told.iter().filter(|(instance, _)| **instance != self.0.settings.instance);
-        let read = others.filter_map(|(_, json)| serde_json::from_slice::<Vec<Asked>>(json).ok());
-        read.flatten().collect()
+        let (mut others, mut gone) = (Vec::new(), Vec::new());
+        for (instance, json) in told {
+            match serde_json::from_slice::<Told>(&json) {
+                _ if instance == self.0.settings.instance => {}
+                Ok(told) if self.0.clock.unix_seconds() - told.at < TOLD_FOR => {
+                    others.extend(told.top);
+                }
+                Ok(_) | Err(_) => gone.push(instance),
+            }
+        }
+        if !gone.is_empty() {
+            let mut remove = cmd("HDEL");
+            remove.arg(told_key(link)).arg(gone);
+            let _ = link.call::<u64>(&policy.resilience, &remove).await;
+        }
+        others
     }
 }
 

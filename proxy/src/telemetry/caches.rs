@@ -12,6 +12,7 @@ pub(super) struct Named {
     pub hits: IntCounterVec,
     pub misses: IntCounterVec,
     pub bytes: IntGaugeVec,
+    pub bytes_max: IntGaugeVec,
     pub entries: IntGaugeVec,
     pub invalidations: IntCounterVec,
 }
@@ -23,6 +24,7 @@ impl Named {
             hits: r.counters("cache_hits_total", "Look-ups that found something", &labels)?,
             misses: r.counters("cache_misses_total", "Look-ups that found nothing", &labels)?,
             bytes: r.gauges("cache_bytes", "Bytes of memory taken", &labels)?,
+            bytes_max: r.gauges("cache_bytes_max", "Bytes of memory allowed", &labels)?,
             entries: r.gauges("cache_entries", "Values remembered in memory", &labels)?,
             invalidations: r.counters(
                 "cache_invalidations_total",
@@ -74,6 +76,8 @@ impl PageMetrics {
     /// Sets what is only looked at.
     pub fn refresh(&self, app: &App) {
         self.named.bytes.with_label_values(&PAGES).set(app.pages.bytes() as i64);
+        let most = app.policies.current().cache.pages.memory;
+        self.named.bytes_max.with_label_values(&PAGES).set(most as i64);
         self.named.entries.with_label_values(&PAGES).set(app.pages.entries() as i64);
     }
 }

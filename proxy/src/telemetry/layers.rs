@@ -114,7 +114,7 @@ impl LayerMetrics {
             pending: r
                 .gauge("penstock_cache_changes_pending", "Changes the fleet was not told of yet")?,
             under_way: r.gauge("penstock_cache_under_way", "Answers being made")?,
-            bytes_max: r.gauges("cache_bytes_max", "Bytes of memory allowed", &labels)?,
+            bytes_max: named.bytes_max.clone(),
             warming_rounds: Occasion::ALL.map(|o| rounds.with_label_values(&[o.name()])),
             warmed: Warmed::ALL.map(|outcome| warmed.with_label_values(&[outcome.name()])),
             warming_running: r.gauge("cache_warming_running", "1 while a round goes on")?,
@@ -177,8 +177,11 @@ impl LayerMetrics {
         while readings.len() > 1 && readings.get(1).is_some_and(|(at, _)| old(*at)) {
             readings.pop_front();
         }
-        let none = [[(0, 0); TIERS]; KINDS];
-        let before = readings.front().map_or(none, |(_, counts)| *counts);
+        if readings.is_empty() {
+            // Before the first reading nothing was counted.
+            readings.push_back((now, [[(0, 0); TIERS]; KINDS]));
+        }
+        let before = readings[0].1;
         if readings.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= RATE_STEP) {
             readings.push_back((now, counts));
         }

@@ -29,6 +29,7 @@ pub struct Metrics {
     durations: [Histogram; Endpoint::ALL.len()],
     stages: HistogramVec,
     modes: IntCounterVec,
+    caches: IntCounterVec,
     problems: IntCounterVec,
     /// Requests being answered.
     pub in_flight: IntGauge,
@@ -123,6 +124,11 @@ impl Metrics {
                 &["stage"],
             )?,
             modes: r.counters("penstock_mode_total", "Answers per mode", &["mode"])?,
+            caches: r.counters(
+                "penstock_answers_total",
+                "Answers by where they came from, as X-Cache tells",
+                &["route", "cache"],
+            )?,
             problems: r.counters("penstock_problems_total", "Problems answered", &["problem"])?,
             in_flight: r.gauge("penstock_in_flight", "Requests being answered")?,
             connections: r.gauge("penstock_connections", "Open public connections")?,
@@ -233,6 +239,10 @@ impl Metrics {
             self.stages.with_label_values(&[stage.name]).observe(seconds(stage.micros));
         }
         self.pages.record(decision);
+        if decision.problem.is_none() {
+            let cache = decision.cache.outcome.name();
+            self.caches.with_label_values(&[decision.route.name(), cache]).inc();
+        }
         if let Some(mode) = decision.mode {
             self.modes.with_label_values(&[mode.name()]).inc();
         }

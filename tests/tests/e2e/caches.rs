@@ -86,7 +86,9 @@ async fn a_search_is_remembered_and_says_so() {
     // An answer without a product is remembered, for a shorter time.
     assert_eq!(cache(&penstock, "/search?q=lamp&brand=nobody").await, "miss");
     assert_eq!(cache(&penstock, "/search?q=lamp&brand=nobody").await, "hit-l1");
-    assert!(penstock.metric(r#"cache_hits_total{cache_layer="l1",cache_type="results"}"#).await >= 4.0);
+    assert!(
+        penstock.metric(r#"cache_hits_total{cache_layer="l1",cache_type="results"}"#).await >= 4.0
+    );
     let rate = penstock.metric(r#"cache_hit_rate{cache_layer="l1",cache_type="results"}"#).await;
     assert!(rate > 0.3 && rate < 1.0, "{rate}");
     // Errors are not.
@@ -152,6 +154,44 @@ async fn two_proxies_share_answers_and_changes() {
 }
 
 #[tokio::test]
+async fn what_changed_while_it_was_down_is_not_served_as_it_was() {
+    let redis = RedisServer::start().await;
+    let products = "id,name,description,category,brand,price,created_at\n\
+        a,Oak desk,,Desks,,10.00,\nb,Pine desk,,Desks,,20.00,\n";
+    let shop = Shop::of(products, "user_id,product_id,event_type,timestamp\n");
+    let mut penstock = Penstock::over(shop)
+        .env("PENSTOCK_REDIS_URL", redis.url())
+        .policy("cache.toml", COLD)
+        .policy("resilience.toml", RESILIENCE)
+        .start()
+        .await;
+    hears(&penstock, true).await;
+    let target = "/search?q=desk&fields=price,description";
+    let before = penstock.get(target).await.expect(200);
+    until_true("Redis has it", PATIENCE, async || {
+        !redis.ask(&["KEYS", "*:cache:results:*"]).trim().is_empty()
+    })
+    .await;
+    penstock.signal("TERM");
+    assert!(penstock.exit().await.success());
+    // Once without a change: it is found in Redis.
+    let mut penstock = penstock.setup().start().await;
+    hears(&penstock, true).await;
+    assert_eq!(cache(&penstock, target).await, "hit-l2");
+    penstock.signal("TERM");
+    assert!(penstock.exit().await.success());
+    let changed = products.replace("20.00", "21.00");
+    let changed = penstock.shop.write("incoming/new.csv", changed);
+    penstock.shop.import(&changed, None);
+    let penstock = penstock.setup().start().await;
+    hears(&penstock, true).await;
+    let after = penstock.get(target).await.expect(200);
+    assert_eq!(after.header("x-cache"), "miss");
+    assert_ne!(after.body, before.body);
+    assert!(String::from_utf8_lossy(&after.body).contains("21"), "{}", after.describe());
+}
+
+#[tokio::test]
 async fn a_thousand_ask_and_one_computes() {
     let penstock = Arc::new(cold().await);
     penstock.get("/search?q=warm+up").await.expect(200);
@@ -197,7 +237,10 @@ async fn weights_change_the_order_without_a_retriever() {
     let trace = second.header("x-trace-id");
     let record = penstock.ops(&format!("/decisions/{trace}")).await.expect(200).json();
     let record = record.as_array().map_or(&record, |records| &records[0]);
-    assert_eq!((&record["cache"]["outcome"], &record["candidates"]), (&json!("miss"), &json!("l1")));
+    assert_eq!(
+        (&record["cache"]["outcome"], &record["candidates"]),
+        (&json!("miss"), &json!("l1"))
+    );
     // With the old weights the old answer is there again.
     penstock.shop.rename_policy("ranking.toml", "");
     until("the old weights", PATIENCE, async || {
@@ -222,10 +265,16 @@ async fn a_changed_product_is_found_nowhere() {
     let mut before = prices(desks).await;
     before.sort_by(f64::total_cmp);
     assert_eq!((before, prices(mugs).await), (vec![10.0, 20.0], vec![5.0]));
-    assert_eq!((cache(&penstock, desks).await, cache(&penstock, mugs).await), ("hit-l1".into(), "hit-l1".into()));
+    assert_eq!(
+        (cache(&penstock, desks).await, cache(&penstock, mugs).await),
+        ("hit-l1".into(), "hit-l1".into())
+    );
 
     // A price is changed by an import beside the running proxy.
-    let changed = penstock.shop.write("incoming/new.csv", "id,name,description,category,brand,price,created_at\na,Oak desk,,Desks,,11.00,\n");
+    let changed = penstock.shop.write(
+        "incoming/new.csv",
+        "id,name,description,category,brand,price,created_at\na,Oak desk,,Desks,,11.00,\n",
+    );
     penstock.shop.import(&changed, None);
     let began = clock::now();
     until_true("the new price", PATIENCE, async || prices(desks).await.contains(&11.0)).await;
@@ -282,6 +331,7 @@ async fn commands_forget_what_they_name() {
         ("POST", "cache/invalidate?pattern=a&cache=nonsense", 400),
         ("POST", "cache/invalidate/product/", 400),
         ("POST", "cache/invalidate/nonsense", 400),
+        ("POST", "cache/invalidate/product/a?cache=results", 400),
         ("GET", "cache/invalidate/all", 405),
         ("GET", "cache/warm", 405),
         ("POST", "cache/status", 405),
@@ -390,7 +440,10 @@ async fn a_restart_is_warm() {
         }
     }
     let queries = penstock.admin("GET", "cache/queries", None).await.expect(200).json();
-    assert_eq!((&queries[0]["target"], &queries[0]["count"]), (&json!("/search?q=desk&k=10"), &json!(6)));
+    assert_eq!(
+        (&queries[0]["target"], &queries[0]["count"]),
+        (&json!("/search?q=desk&k=10"), &json!(6))
+    );
     penstock.signal("TERM");
     assert!(penstock.exit().await.success());
     let penstock = penstock.setup().start().await;
@@ -426,18 +479,18 @@ async fn layers_can_be_switched_off() {
     assert_eq!(cache(&penstock, "/search?q=lamp").await, "hit-l1");
     let off = format!("{COLD}[results]\nenabled = false\n");
     penstock.shop.rename_policy("cache.toml", &off);
-    until_true("it is off", PATIENCE, async || cache(&penstock, "/search?q=lamp").await == "bypass")
-        .await;
+    until_true("it is off", PATIENCE, async || {
+        cache(&penstock, "/search?q=lamp").await == "bypass"
+    })
+    .await;
     // What was found is remembered still.
     let hits = r#"cache_hits_total{cache_layer="l1",cache_type="candidates"}"#;
     let before = penstock.metric(hits).await;
     assert_eq!(cache(&penstock, "/search?q=lamp").await, "bypass");
     assert!(penstock.metric(hits).await > before);
     penstock.shop.rename_policy("cache.toml", "enabled = false\n");
-    until_true("all is off", PATIENCE, async || {
-        cache(&penstock, "/popular?k=3").await == "bypass"
-    })
-    .await;
+    until_true("all is off", PATIENCE, async || cache(&penstock, "/popular?k=3").await == "bypass")
+        .await;
     penstock.shop.rename_policy("cache.toml", COLD);
     until_true("it is on again", PATIENCE, async || {
         cache(&penstock, "/search?q=lamp").await == "hit-l1"
@@ -447,9 +500,10 @@ async fn layers_can_be_switched_off() {
 
 #[tokio::test]
 async fn what_is_past_its_life_is_served_while_it_is_made_anew() {
-    let quick = format!("{COLD}[results]\nttl = \"1s\"\nempty_ttl = \"1s\"\ndegraded_ttl = \"1s\"\njitter = 0\nrefresh_ahead = 0\nstale_while_revalidate = \"1h\"\n");
-    let penstock =
-        Penstock::over(Shop::demo()).policy("cache.toml", &quick).start().await;
+    let quick = format!(
+        "{COLD}[results]\nttl = \"1s\"\nempty_ttl = \"1s\"\ndegraded_ttl = \"1s\"\njitter = 0\nrefresh_ahead = 0\nstale_while_revalidate = \"1h\"\n"
+    );
+    let penstock = Penstock::over(Shop::demo()).policy("cache.toml", &quick).start().await;
     assert_eq!(cache(&penstock, "/search?q=lamp").await, "miss");
     let stale = until("its life is over", PATIENCE, async || {
         let reply = penstock.get("/search?q=lamp").await.expect(200);

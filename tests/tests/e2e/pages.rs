@@ -602,9 +602,7 @@ async fn memory_stays_below_its_bound() {
     }
     upstream.put("/p/large", Page::of("", vec![b'x'; 600_000]));
     let bytes = async || {
-        let metrics = penstock.ops("/metrics").await.expect(200);
-        let line = metrics.text().lines().find(|line| line.starts_with("cache_bytes{")).unwrap();
-        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        penstock.metric(r#"cache_bytes{cache_layer="l1",cache_type="pages"}"#).await as u64
     };
     for _ in 0..3 {
         let paths: Vec<String> = (0..60).map(|number| format!("/p/{number}")).collect();

@@ -219,7 +219,7 @@ async fn one_instance_computes_for_the_fleet() {
     let ask = async |who: &Instance| who.cache.get_or_lease(&who.policy, &mug, lease).await;
     assert!(matches!(ask(&one).await, Found::Mine));
     assert!(matches!(ask(&two).await, Found::Elsewhere));
-    let waits = two.cache.get_awaited(&two.policy, &mug, lease);
+    let waits = two.cache.get_awaited(&two.policy, &mug, lease, |_| true);
     let computes = async {
         tokio::time::sleep(Duration::from_millis(30)).await;
         one.put("mug", "[1]");
@@ -227,6 +227,9 @@ async fn one_instance_computes_for_the_fleet() {
     let (found, ()) = tokio::join!(waits, computes);
     assert_eq!(found.expect("one computed it").entry.value.0, "[1]");
     assert!(matches!(ask(&one).await, Found::Hit(_)));
+    // One that is there, but not good enough, can be leased, too.
+    assert!(one.cache.lease(&one.policy, &mug, lease).await);
+    assert!(!two.cache.lease(&two.policy, &mug, lease).await);
     // A lease that nobody makes use of ends.
     let key = key("pan");
     let short = Duration::from_millis(50);

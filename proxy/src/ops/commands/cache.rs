@@ -113,6 +113,9 @@ fn change(asked: &Asked<'_>) -> Result<Change, String> {
         }
         _ => return Err("there are product/{id}, user/{id} and all behind invalidate".to_owned()),
     };
+    if cache.is_some() && matches!(what, What::Products(_) | What::Users(_)) {
+        return Err("what a product or a user is in is forgotten in every cache".to_owned());
+    }
     Ok(Change { cache, what, reason, revision: 0 })
 }
 
