@@ -67,6 +67,24 @@ impl Workload {
     }
 }
 
+/// As many different queries as there are, at most `most`: one to four neighbouring words of product names, in an
+/// order of chance.
+#[allow(dead_code)] // not every bench asks so many
+pub fn windows(data: &Path, most: usize, seed: u64) -> anyhow::Result<Vec<String>> {
+    let store = SqliteStore::in_folder(data, penstock_config::clock::system())?;
+    let mut queries = BTreeSet::new();
+    store.scan_products(&mut |stored| {
+        let words: Vec<&str> = stored.product.name.split_whitespace().collect();
+        for length in 1..=4.min(words.len()) {
+            queries.extend(words.windows(length).map(|words| words.join(" ")));
+        }
+    })?;
+    let mut queries: Vec<String> = queries.into_iter().collect();
+    shuffle(&mut queries, &mut Random(seed));
+    queries.truncate(most);
+    Ok(queries)
+}
+
 /// `count` draws from `items`, the first drawn most: rank r with weight 1/r.
 pub fn zipf(items: &[String], count: usize, seed: u64) -> Vec<&str> {
     let mut random = Random(seed);

@@ -4,7 +4,7 @@
 
 use super::codec::{decode, encode};
 use super::{CacheKind, Entry, Freshness, Key, Ledger, Mark, Observe, Operation, Tier};
-use crate::redis::{Link, Script, Trouble, cmd};
+use crate::redis::{Link, Script, Trouble, cmd, pipe};
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::{Layer, Policy};
 use quick_cache::Weighter;
@@ -202,7 +202,7 @@ impl<V: Cached> Tiered<V> {
             return self.get_shared(policy, key).await.map_or(Found::Mine, Found::Hit);
         }
         let value = link.key(&key.in_redis());
-        let keys = [value.clone(), format!("{value}:lease")];
+        let keys = [value.clone(), lease_on(&value)];
         let args = ["1".to_owned(), lease.as_millis().to_string()];
         let (known, began) = (self.ledger.mark(0), self.clock.now());
         let answer: Result<(u8, Vec<u8>), Trouble> =
@@ -227,7 +227,7 @@ impl<V: Cached> Tiered<V> {
             return true;
         };
         let mut set = cmd("SET");
-        set.arg(format!("{}:lease", link.key(&key.in_redis()))).arg("1").arg("NX").arg("PX");
+        set.arg(lease_on(&link.key(&key.in_redis()))).arg("1").arg("NX").arg("PX");
         set.arg(lease.as_millis() as u64);
         let given: Result<Option<String>, Trouble> = link.call(&policy.resilience, &set).await;
         !matches!(given, Ok(None))
@@ -369,9 +369,11 @@ impl<V: Cached> Tiered<V> {
             let began = clock.now();
             let written = match encode(&entry, compress_above) {
                 Ok(bytes) if life > 0 => {
-                    let mut command = cmd("SET");
-                    command.arg(name).arg(bytes).arg("PX").arg(life);
-                    link.call::<()>(&resilience, &command).await.is_ok()
+                    let mut commands = pipe();
+                    commands.cmd("SET").arg(&name).arg(bytes).arg("PX").arg(life).ignore();
+                    // Whoever waits finds it; nobody waits for a lease on what is there.
+                    commands.cmd("DEL").arg(lease_on(&name)).ignore();
+                    link.pipeline::<()>(&resilience, &commands).await.is_ok()
                 }
                 _ => false,
             };
@@ -391,6 +393,11 @@ impl<V: Cached> Tiered<V> {
     fn now_millis(&self) -> i64 {
         self.clock.unix_micros() / 1_000
     }
+}
+
+/// The key of the lease on computing the value under this one, in the same slot of a cluster.
+fn lease_on(value: &str) -> String {
+    format!("{value}:lease")
 }
 
 /// A place among those that write; given back when it ends.

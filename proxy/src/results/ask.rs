@@ -58,7 +58,7 @@ impl Ask {
                 (key(CacheKind::Results, &parts), user)
             }
             Self::Recommend(ask) => {
-                let known = engine.knows_user(policy.clone(), &ask.user_id).await;
+                let known = Box::pin(engine.knows_user(policy.clone(), &ask.user_id)).await;
                 let user = known.then(|| ask.user_id.clone());
                 if !known {
                     ask.user_id.clear();

@@ -160,7 +160,7 @@ where
     F: Future<Output = Result<T, EngineError>>,
 {
     let began = app.clock.now();
-    let answer = tokio::time::timeout(patience, ask(app.engine.get()?)).await;
+    let answer = tokio::time::timeout(patience, Box::pin(ask(app.engine.get()?))).await;
     let took = app.clock.now() - began;
     ctx.decision.stage("engine", took);
     match answer {

@@ -141,14 +141,14 @@ pub async fn serve(
             _ => "switched off",
         };
         let step = app.ladder.enter(app, ctx, false)?;
-        let answer = compute(app, &engine, &policy, &ask, step, patience).await?;
+        let answer = Box::pin(compute(app, &engine, &policy, &ask, step, patience)).await?;
         return Ok(passed_by(answer, why));
     };
     let (key, user) = ask.key(&engine, &policy, &made).await;
     let job = Job { app: app.clone(), engine, policy, ask, key, made, user, patience };
     if fresh == Fresh::Anew {
         let step = app.ladder.enter(app, ctx, false)?;
-        let landed = job.make(step, false).await?;
+        let landed = Box::pin(job.make(step, false)).await?;
         return Ok(served(landed, Cache { outcome: CacheOutcome::Bypass, why: "asked for anew" }));
     }
     let mut spare = None;
@@ -168,9 +168,10 @@ pub async fn serve(
         }
     }
     if ctx.cap > Mode::Full {
-        return job.capped(ctx, spare).await;
+        return Box::pin(job.capped(ctx, spare)).await;
     }
-    match (job.clone().fly(ctx, spare.as_ref()).await, spare) {
+    // Boxed, as all that is not a hit: a future has the size of its largest part.
+    match (Box::pin(job.clone().fly(ctx, spare.as_ref())).await, spare) {
         // What changed meanwhile is not served, whatever the trouble.
         (Err(problem), Some(hit)) if problem.kind.status() >= 500 && job.holds(&hit.entry) => {
             Ok(remembered(hit, "past its life; no other could be made"))

@@ -6,6 +6,8 @@
 //! and one request at a time (latency).
 
 mod bare;
+mod caches;
+mod client;
 mod flood;
 mod load;
 mod process;
@@ -29,6 +31,8 @@ const PATHS: usize = 10_000;
 const SEED: u64 = 20_260_725;
 /// A path that is not ours, so that it goes through.
 const THROUGH: &str = "/account/orders?page=2";
+/// One that is kept, by us and by nginx.
+const KEPT: &str = "/assets/page";
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -82,6 +86,7 @@ fn bench() -> anyhow::Result<()> {
     let recommend = script("recommend", recommend)?;
     let health = script("health", vec!["/health".to_owned()])?;
     let through = script("through", vec![THROUGH.to_owned()])?;
+    let kept = script("kept", vec![KEPT.to_owned()])?;
 
     // The upstream answers with as many bytes as a search does, and so does the bare server.
     let first = penstock(&data, scratch.path(), None)?;
@@ -90,6 +95,7 @@ fn bench() -> anyhow::Result<()> {
     let bare = own(&["--answer", "{}", &bytes.to_string()])?;
     let pass = own(&["--pass", "{}", &bare.address().to_string()])?;
     let penstock = penstock(&data, scratch.path(), Some(bare.address()))?;
+    let remembering = remembering(&data, scratch.path(), bare.address())?;
     let nginx = nginx(scratch.path(), bare.address())?;
 
     let contender = |name, server, script| Contender {
@@ -102,13 +108,19 @@ fn bench() -> anyhow::Result<()> {
     let mut contenders = vec![
         contender("bare Pingora, constant answer", &bare, &health),
         contender("Penstock `/health`", &penstock, &health),
-        contender("Penstock `/search`", &penstock, &search),
-        contender("Penstock `/recommend`", &penstock, &recommend),
+        contender("Penstock `/search`, computed", &penstock, &search),
+        contender("Penstock `/recommend`, computed", &penstock, &recommend),
+        contender("Penstock `/search`, remembered", &remembering, &search),
+        contender("Penstock `/recommend`, remembered", &remembering, &recommend),
         contender("bare Pingora, pass-through", &pass, &through),
         contender("Penstock, pass-through", &penstock, &through),
+        contender("Penstock, page that is kept", &remembering, &kept),
     ];
     match &nginx {
-        Some(nginx) => contenders.push(contender("nginx, pass-through", nginx, &through)),
+        Some(nginx) => {
+            contenders.push(contender("nginx, pass-through", nginx, &through));
+            contenders.push(contender("nginx `proxy_cache`", nginx, &kept));
+        }
         None => eprintln!("nginx is not installed (Debian: nginx-light): measured without it"),
     }
     for contender in &mut contenders {
@@ -124,8 +136,9 @@ fn bench() -> anyhow::Result<()> {
     }
     print(&contenders, rounds, seconds, bytes, workload.products);
     drop(contenders);
-    drop((penstock, pass, bare, nginx));
-    flooded(&data, scratch.path(), &polite, rounds, seconds)
+    drop((penstock, remembering, pass, bare, nginx));
+    flooded(&data, scratch.path(), &polite, rounds, seconds)?;
+    caches::bench(&data, scratch.path(), seconds)
 }
 
 /// A polite client by itself, and beside a client that asks as fast as it can, in turns.
@@ -139,7 +152,7 @@ fn flooded(
     let policy = scratch.join("limited");
     std::fs::create_dir_all(&policy)?;
     let key = flood::key(&policy)?;
-    let server = start(data, &policy, None)?;
+    let server = start(data, &policy, None, None)?;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         alone.push(flood::round(&server, &key, paths, seconds, false)?);
@@ -211,6 +224,9 @@ fn own(args: &[&str]) -> anyhow::Result<Process> {
     Process::start(command, address, address, "/")
 }
 
+/// Nothing is left out because there is much to do: what is measured is the whole answer.
+const WHOLE: &str = "[load]\nenabled = false\n";
+
 const SHADOWS: &str = "\
 [address]
 search = { shadow = true }
@@ -226,11 +242,28 @@ fn penstock(data: &Path, scratch: &Path, upstream: Option<SocketAddr>) -> anyhow
     let policy = scratch.join("policy");
     std::fs::create_dir_all(&policy)?;
     std::fs::write(policy.join("limits.toml"), SHADOWS)?;
-    start(data, &policy, upstream)
+    std::fs::write(policy.join("cache.toml"), "enabled = false\n")?;
+    std::fs::write(policy.join("resilience.toml"), WHOLE)?;
+    start(data, &policy, upstream, None)
+}
+
+/// As [`penstock`], with the caches a shop has, and one path of the application whose pages are kept.
+fn remembering(data: &Path, scratch: &Path, upstream: SocketAddr) -> anyhow::Result<Process> {
+    let policy = scratch.join("remembering");
+    std::fs::create_dir_all(&policy)?;
+    std::fs::write(policy.join("limits.toml"), SHADOWS)?;
+    let pages = "[pages.paths.assets]\npath = \"/assets/*\"\nttl = \"1h\"\n";
+    std::fs::write(policy.join("cache.toml"), pages)?;
+    start(data, &policy, Some(upstream), None)
 }
 
 /// As [`penstock`], with a policy folder.
-fn start(data: &Path, policy: &Path, upstream: Option<SocketAddr>) -> anyhow::Result<Process> {
+fn start(
+    data: &Path,
+    policy: &Path,
+    upstream: Option<SocketAddr>,
+    redis: Option<&str>,
+) -> anyhow::Result<Process> {
     let (address, ops) = (free_address(), free_address());
     let mut command = binaries::command("penstock", &["run"]);
     command
@@ -242,7 +275,24 @@ fn start(data: &Path, policy: &Path, upstream: Option<SocketAddr>) -> anyhow::Re
     if let Some(upstream) = upstream {
         command.env("PENSTOCK_UPSTREAM", format!("http://{upstream}"));
     }
+    if let Some(redis) = redis {
+        command.env("PENSTOCK_REDIS_URL", redis);
+    }
     Process::start(command, address, ops, "/readyz")
+}
+
+/// A Redis of the bench, with its URL; `None`: it is not installed.
+fn redis(scratch: &Path) -> anyhow::Result<Option<(Process, String)>> {
+    let installed = Command::new("redis-server").arg("--version").output().is_ok();
+    if !installed {
+        return Ok(None);
+    }
+    let address = free_address();
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", ""]);
+    command.arg("--dir").arg(scratch);
+    let process = Process::start_listening(command, address)?;
+    Ok(Some((process, format!("redis://{address}"))))
 }
 
 /// nginx as a plain proxy with kept-alive connections, logging to nowhere as Penstock does.
@@ -266,8 +316,10 @@ fn nginx(scratch: &Path, upstream: SocketAddr) -> anyhow::Result<Option<Process>
              \x20 client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f;\n\
              \x20 uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;\n\
              \x20 upstream shop {{ server {upstream}; keepalive 128; keepalive_requests 100000000; }}\n\
-             \x20 server {{ listen {address}; location / {{ proxy_pass http://shop;\n\
-             \x20   proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}\n\
+             \x20 proxy_cache_path {here}/cache keys_zone=kept:16m inactive=1h;\n\
+             \x20 proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+             \x20 server {{ listen {address}; location / {{ proxy_pass http://shop; }}\n\
+             \x20   location /assets/ {{ proxy_pass http://shop; proxy_cache kept; proxy_cache_valid 200 1h; }} }}\n\
              }}\n"
         ),
     )?;

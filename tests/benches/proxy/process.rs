@@ -15,15 +15,31 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Process {
     child: Child,
     address: SocketAddr,
+    ops: SocketAddr,
 }
 
 impl Process {
     /// Starts `command` and waits until GET of `path` at `ready` is a 200; it serves `address`.
     pub fn start(
-        mut command: Command,
+        command: Command,
         address: SocketAddr,
         ready: SocketAddr,
         path: &str,
+    ) -> anyhow::Result<Self> {
+        let answers = || get(ready, path).is_some_and(|(status, _)| status == 200);
+        Self::start_until(command, address, ready, answers)
+    }
+
+    /// Starts `command` and waits until somebody listens on `address`.
+    pub fn start_listening(command: Command, address: SocketAddr) -> anyhow::Result<Self> {
+        Self::start_until(command, address, address, || TcpStream::connect(address).is_ok())
+    }
+
+    fn start_until(
+        mut command: Command,
+        address: SocketAddr,
+        ops: SocketAddr,
+        answers: impl Fn() -> bool,
     ) -> anyhow::Result<Self> {
         let child = command
             .stdin(Stdio::null())
@@ -31,9 +47,9 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("{command:?}"))?;
-        let mut process = Self { child, address };
+        let mut process = Self { child, address, ops };
         let begun = penstock_config::clock::now();
-        while get(ready, path).is_none_or(|(status, _)| status != 200) {
+        while !answers() {
             if let Some(status) = process.child.try_wait()? {
                 bail!("{command:?} ended: {status}");
             }
@@ -48,6 +64,19 @@ impl Process {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells about itself.
+    pub fn ops(&self) -> SocketAddr {
+        self.ops
+    }
+
+    /// Resident memory, KiB.
+    pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
     /// CPU time used so far by it and its children, in microseconds.
@@ -119,4 +148,15 @@ pub fn get(address: SocketAddr, path: &str) -> Option<(u16, usize)> {
             length = value.trim().parse().ok()?;
         }
     }
+}
+
+/// GET: the body as text; `None` when there is no answer.
+pub fn get_text(address: SocketAddr, path: &str) -> Option<String> {
+    use std::io::Read;
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
 }
