@@ -5,7 +5,7 @@
 use crate::client::{Answer, Client, percentile, shares};
 use crate::process::{Process, get_text};
 use crate::workload::{Workload, windows, zipf};
-use crate::{SEED, SHADOWS, number, start};
+use crate::{SEED, SHADOWS, start};
 use anyhow::Context;
 use penstock_config::clock;
 use penstock_tests::urlencode;
@@ -21,7 +21,7 @@ const SHARED: usize = 2_000;
 /// Queries of the load under which weights change.
 const HOT: usize = 500;
 /// Connections of the overload; each waits for its turn.
-const OVERLOADING: usize = 64;
+const OVERLOADING: usize = 256;
 /// How often what can be done in full is offered.
 const TIMES: f64 = 3.0;
 
@@ -37,8 +37,7 @@ pub fn bench(data: &Path, scratch: &Path, seconds: u64) -> anyhow::Result<()> {
     stream(data, scratch, &queries)?;
     shared(data, scratch, &queries)?;
     weights(data, scratch, &queries[..HOT.min(queries.len())], seconds)?;
-    overload(data, scratch, &queries, seconds)?;
-    soak(data, scratch, number("PENSTOCK_BENCH_SOAK", 0)?)
+    overload(data, scratch, &queries, seconds)
 }
 
 fn proxy(
@@ -294,11 +293,8 @@ fn overload(data: &Path, scratch: &Path, queries: &[String], seconds: u64) -> an
     Ok(())
 }
 
-/// Only where it is asked for: keys without end, for so many seconds.
-fn soak(data: &Path, scratch: &Path, seconds: u64) -> anyhow::Result<()> {
-    if seconds == 0 {
-        return Ok(());
-    }
+/// Keys without end, for so many seconds.
+pub fn soak(data: &Path, scratch: &Path, seconds: u64) -> anyhow::Result<()> {
     let small = "[results]\nmemory = \"8MiB\"\n[candidates]\nmemory = \"8MiB\"\n";
     let server = proxy(data, scratch, "soak", &[("cache.toml", small)], None)?;
     let ended = AtomicBool::new(false);

@@ -61,12 +61,24 @@ fn bench() -> anyhow::Result<()> {
         println!("skipped: needs PENSTOCK_BENCH_DATA; `make bench` prepares it");
         return Ok(());
     };
-    let data = PathBuf::from(data.split(':').next().unwrap_or_default());
+    let folders: Vec<PathBuf> = data.split(':').map(PathBuf::from).collect();
+    // The first has users; the last is the largest.
+    let [data, .., largest] = &folders[..] else {
+        return bench_of(&folders[0], &folders[0]);
+    };
+    bench_of(data, largest)
+}
+
+fn bench_of(data: &Path, largest: &Path) -> anyhow::Result<()> {
     let rounds = number("PENSTOCK_BENCH_ROUNDS", 5)?;
     let seconds = number("PENSTOCK_BENCH_SECONDS", 4)?;
+    let soak = number("PENSTOCK_BENCH_SOAK", 0)?;
     let scratch = tempfile::tempdir()?;
+    if soak > 0 {
+        return caches::soak(largest, scratch.path(), soak);
+    }
 
-    let workload = Workload::read(&data, SEED)?;
+    let workload = Workload::read(data, SEED)?;
     if workload.users.is_empty() || workload.queries.is_empty() {
         bail!("{}: no users or no products to ask about", data.display());
     }
@@ -89,13 +101,13 @@ fn bench() -> anyhow::Result<()> {
     let kept = script("kept", vec![KEPT.to_owned()])?;
 
     // The upstream answers with as many bytes as a search does, and so does the bare server.
-    let first = penstock(&data, scratch.path(), None)?;
+    let first = penstock(data, scratch.path(), None)?;
     let (_, bytes) = get(first.address(), &typical).context("no answer to a search")?;
     drop(first);
     let bare = own(&["--answer", "{}", &bytes.to_string()])?;
     let pass = own(&["--pass", "{}", &bare.address().to_string()])?;
-    let penstock = penstock(&data, scratch.path(), Some(bare.address()))?;
-    let remembering = remembering(&data, scratch.path(), bare.address())?;
+    let penstock = penstock(data, scratch.path(), Some(bare.address()))?;
+    let remembering = remembering(data, scratch.path(), bare.address())?;
     let nginx = nginx(scratch.path(), bare.address())?;
 
     let contender = |name, server, script| Contender {
@@ -137,8 +149,8 @@ fn bench() -> anyhow::Result<()> {
     print(&contenders, rounds, seconds, bytes, workload.products);
     drop(contenders);
     drop((penstock, remembering, pass, bare, nginx));
-    flooded(&data, scratch.path(), &polite, rounds, seconds)?;
-    caches::bench(&data, scratch.path(), seconds)
+    flooded(data, scratch.path(), &polite, rounds, seconds)?;
+    caches::bench(largest, scratch.path(), seconds)
 }
 
 /// A polite client by itself, and beside a client that asks as fast as it can, in turns.
