@@ -3,7 +3,7 @@
 use penstock_config::clock;
 use penstock_tests::traffic::Traffic;
 use penstock_tests::wait::{until, until_true};
-use penstock_tests::{Penstock, RedisServer, Reply, Shop};
+use penstock_tests::{Penstock, RedisCluster, RedisServer, Reply, Shop};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +25,11 @@ async fn cache(penstock: &Penstock, target: &str) -> String {
 }
 
 /// Two instances of one shop over one Redis.
-async fn two(redis: &RedisServer, cache_toml: &str) -> [Penstock; 2] {
+async fn two(redis: &str, cache_toml: &str) -> [Penstock; 2] {
     let shop = Shop::demo();
     let mut both = [shop.copy(), shop].map(|shop| {
         Penstock::over(shop)
-            .env("PENSTOCK_REDIS_URL", redis.url())
+            .env("PENSTOCK_REDIS_URL", redis)
             .policy("cache.toml", cache_toml)
             .policy("resilience.toml", RESILIENCE)
             .spawn()
@@ -119,7 +119,7 @@ async fn recommendations_are_remembered_until_their_user_acts() {
 #[tokio::test]
 async fn two_proxies_share_answers_and_changes() {
     let redis = RedisServer::start().await;
-    let [one, two] = two(&redis, COLD).await;
+    let [one, two] = two(&redis.url(), COLD).await;
     let target = "/search?q=desk+lamp";
     let first = one.get(target).await.expect(200);
     until_true("Redis has it", PATIENCE, async || {
@@ -384,7 +384,7 @@ async fn only_keys_that_may_get_answers_anew() {
 #[tokio::test]
 async fn redis_dies_freezes_fills_and_nobody_notices() {
     let mut redis = RedisServer::start().await;
-    let [one, two] = two(&redis, COLD).await;
+    let [one, two] = two(&redis.url(), COLD).await;
     let traffic = [
         Traffic::keep_alive(&one.url("/search?q=lamp&k=3"), 2),
         Traffic::keep_alive(&two.url("/recommend/ann"), 2),
@@ -424,6 +424,40 @@ async fn redis_dies_freezes_fills_and_nobody_notices() {
         waits.sort();
         // Nobody waited for Redis for longer than its deadline and what a busy machine adds.
         assert!(waits[waits.len() * 99 / 100] < Duration::from_secs(1), "{waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_loses_a_node_under_load_and_nobody_notices() {
+    let mut cluster = RedisCluster::with_replicas(3).await;
+    let [one, two] = two(&cluster.url(), COLD).await;
+    let traffic = [
+        Traffic::keep_alive(&one.url("/search?q=lamp&k=3"), 2),
+        Traffic::keep_alive(&two.url("/search?q=desk&fields=name,description"), 2),
+    ];
+    let goes_on = async || {
+        for traffic in &traffic {
+            traffic.wait_for(60).await;
+        }
+    };
+    goes_on().await;
+    cluster.masters[0].kill();
+    goes_on().await;
+    command(&one, "cache/invalidate/all").await;
+    goes_on().await;
+    cluster.wait_failover(0).await;
+    for penstock in [&one, &two] {
+        hears(penstock, true).await;
+    }
+    until_true("the other hears of it", PATIENCE, async || {
+        let (one, two) = (one.status().await, two.status().await);
+        let changes = |status: &serde_json::Value| status["caches"]["changes"].clone();
+        changes(&one)["pending"] == 0 && changes(&one)["epoch"] == changes(&two)["epoch"]
+    })
+    .await;
+    goes_on().await;
+    for traffic in traffic {
+        drop(traffic.stop().await);
     }
 }
 
