@@ -182,7 +182,11 @@ fn list(
     for key in keys {
         let when = |unix: Option<i64>| unix.map_or("never".into(), rfc3339_seconds);
         let networks: Vec<_> = key.networks().iter().map(network::plain).collect();
-        let networks = if networks.is_empty() { "anywhere".into() } else { networks.join(",") };
+        let mut networks =
+            if networks.is_empty() { "anywhere".to_owned() } else { networks.join(",") };
+        if key.may_bypass_cache() {
+            networks.push_str("  may bypass caches");
+        }
         let created = rfc3339_seconds(key.created());
         let id = key.id().to_string();
         let (expires, used) = (when(key.expires()), when(key.last_used()));

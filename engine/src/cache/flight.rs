@@ -104,13 +104,25 @@ impl<T> Drop for Leader<T> {
 #[derive(Debug)]
 pub struct Joined<T>(watch::Receiver<Answer<T>>);
 
+/// What became of a flight for who joined it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival<T> {
+    /// Its answer.
+    Landed(T),
+    /// It ended without one: somebody else leads next.
+    Gone,
+    /// It goes on, and who joined has no more patience.
+    Late,
+}
+
 impl<T: Clone> Joined<T> {
-    /// Its answer; `None`: it ended without one, or not within `patience`.
-    pub async fn answer(mut self, patience: Duration) -> Option<T> {
+    /// Waits, at most for `patience`.
+    pub async fn answer(mut self, patience: Duration) -> Arrival<T> {
         let landed = self.0.wait_for(Option::is_some);
         match tokio::time::timeout(patience, landed).await {
-            Ok(Ok(answer)) => answer.clone(),
-            Ok(Err(_)) | Err(_) => None,
+            Ok(Ok(answer)) => answer.clone().map_or(Arrival::Gone, Arrival::Landed),
+            Ok(Err(_)) => Arrival::Gone,
+            Err(_) => Arrival::Late,
         }
     }
 }
@@ -143,7 +155,7 @@ mod tests {
         tokio::task::yield_now().await;
         leader.land(7);
         for one in waiting {
-            assert_eq!(one.await.unwrap(), Some(7));
+            assert_eq!(one.await.unwrap(), Arrival::Landed(7));
         }
         assert_eq!(flights.under_way(), 0);
     }
@@ -154,7 +166,7 @@ mod tests {
         let leader = lead(&flights, &key);
         let joined = join(&flights, &key);
         leader.land(7);
-        assert_eq!(joined.answer(PATIENCE).await, Some(7));
+        assert_eq!(joined.answer(PATIENCE).await, Arrival::Landed(7));
         assert!(flights.lead(&key).is_some());
     }
 
@@ -164,7 +176,7 @@ mod tests {
         let leader = lead(&flights, &key);
         let joined = join(&flights, &key);
         drop(leader);
-        assert_eq!(joined.answer(PATIENCE).await, None);
+        assert_eq!(joined.answer(PATIENCE).await, Arrival::Gone);
         assert!(flights.lead(&key).is_some());
     }
 
@@ -173,7 +185,7 @@ mod tests {
         let (flights, key) = (Flights::<u32>::default(), Arc::from("mug"));
         let _leader = lead(&flights, &key);
         let began = tokio::time::Instant::now();
-        assert_eq!(join(&flights, &key).answer(Duration::from_millis(50)).await, None);
+        assert_eq!(join(&flights, &key).answer(Duration::from_millis(50)).await, Arrival::Late);
         assert_eq!(began.elapsed(), Duration::from_millis(50));
     }
 }

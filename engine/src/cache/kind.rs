@@ -51,6 +51,18 @@ impl CacheKind {
     }
 }
 
+const _: () = {
+    let mut at = 0;
+    while at < CacheKind::ALL.len() {
+        assert!(CacheKind::ALL[at] as usize == at, "a kind's position is its number");
+        at += 1;
+    }
+    assert!(
+        CacheKind::Popular as usize + 1 == CacheKind::ALL.len(),
+        "the last kind is in the list"
+    );
+};
+
 /// Where something remembered was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -11,7 +11,7 @@
 //! that heard of a change and has not loaded it yet still computes from the old catalogue.
 
 use super::entry::tag;
-use super::marks::{Bar, Marks, Stamp, UNNUMBERED};
+use super::marks::{Bar, From, Marks, Stamp};
 use super::{CacheKind, Key, Pattern, Tags, Tier};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -45,8 +45,8 @@ pub enum Reason {
     UserEvents,
     /// Events were imported.
     Import,
-    /// Another index serves.
-    Index,
+    /// A process started, and what changed before is not known to it.
+    Start,
     /// An operator said so.
     Operator,
     /// Messages of the fleet were missed.
@@ -61,7 +61,7 @@ impl Reason {
         Self::Popularity,
         Self::UserEvents,
         Self::Import,
-        Self::Index,
+        Self::Start,
         Self::Operator,
         Self::MissedMessages,
     ];
@@ -74,7 +74,7 @@ impl Reason {
             Self::Popularity => "popularity",
             Self::UserEvents => "user_events",
             Self::Import => "import",
-            Self::Index => "index",
+            Self::Start => "start",
             Self::Operator => "operator",
             Self::MissedMessages => "missed_messages",
         }
@@ -132,11 +132,24 @@ impl Change {
     }
 }
 
+/// Who knows of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// This process, and nobody else shall: all find out by themselves.
+    Here,
+    /// This process; the fleet will be told.
+    NotYetTold,
+    /// The fleet, under this number.
+    Fleet(u64),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Ledger {
     seq: AtomicU64,
     epoch: AtomicU64,
+    /// Every note up to this one that is for the fleet has its number.
+    told: AtomicU64,
     /// No message of the fleet is missed; always so where there is no fleet.
     hears: AtomicBool,
     all: [Bar; CacheKind::ALL.len()],
@@ -154,6 +167,7 @@ impl Ledger {
             // A mark of 0 is nobody's: entries out of Redis begin with it.
             seq: AtomicU64::new(1),
             epoch: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             hears: AtomicBool::new(alone),
             all: Default::default(),
             products: Marks::default(),
@@ -175,30 +189,35 @@ impl Ledger {
 
     /// Whether what was made from `mark` and found in `tier` still holds.
     pub fn holds(&self, key: &Key, mark: Mark, tags: &Tags, tier: Tier) -> bool {
-        !self.all[key.kind() as usize].get().outdates(mark, tier)
-            && !self.products.outdate(&tags.products, mark, tier)
-            && !tags.user.is_some_and(|user| self.users.outdate(&[user], mark, tier))
-            && !self.matched(key, mark, tier)
+        let from = From { tier, told: self.told.load(Ordering::Acquire) };
+        !self.all[key.kind() as usize].get().outdates(mark, from)
+            && !self.products.outdate(&tags.products, mark, from)
+            && !tags.user.is_some_and(|user| self.users.outdate(&[user], mark, from))
+            && !self.matched(key, mark, from)
     }
 
-    fn matched(&self, key: &Key, mark: Mark, tier: Tier) -> bool {
-        if !self.newest_pattern.get().outdates(mark, tier) {
+    fn matched(&self, key: &Key, mark: Mark, from: From) -> bool {
+        if !self.newest_pattern.get().outdates(mark, from) {
             return false;
         }
         let patterns = self.patterns.read().unwrap_or_else(PoisonError::into_inner);
         patterns.iter().any(|(cache, pattern, stamp)| {
-            stamp.outdates(mark, tier)
+            stamp.outdates(mark, from)
                 && cache.is_none_or(|cache| cache == key.kind())
                 && pattern.matches(key.name())
         })
     }
 
-    /// Notes a change: with its number in the fleet, or (`None`) before it has one.
-    pub fn note(&self, change: &Change, epoch: Option<u64>) {
+    /// Notes a change; the number of the note.
+    pub fn note(&self, change: &Change, known: Known) -> u64 {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let seq = self.seq.fetch_add(1, Ordering::AcqRel) + 1;
-        let epoch = epoch.unwrap_or(UNNUMBERED);
-        let stamp = Stamp { seq, epoch, revision: change.revision };
+        let (epoch, untold) = match known {
+            Known::Here => (0, 0),
+            Known::NotYetTold => (0, seq),
+            Known::Fleet(epoch) => (epoch, 0),
+        };
+        let stamp = Stamp { seq, epoch, untold, revision: change.revision };
         match &change.what {
             What::All => self.note_all(change.cache, stamp),
             What::Pattern(pattern) if pattern.is_everything() => self.note_all(change.cache, stamp),
@@ -206,6 +225,17 @@ impl Ledger {
             What::Products(ids) => ids.iter().for_each(|id| self.products.note(tag(id), stamp)),
             What::Users(ids) => ids.iter().for_each(|id| self.users.note(tag(id), stamp)),
         }
+        seq
+    }
+
+    /// Every note up to this one that is for the fleet was noted again with its number.
+    pub fn told(&self, seq: u64) {
+        self.told.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// The number of the latest note.
+    pub fn latest(&self) -> u64 {
+        self.seq.load(Ordering::Acquire)
     }
 
     fn note_all(&self, cache: Option<CacheKind>, stamp: Stamp) {
@@ -276,7 +306,7 @@ mod tests {
             let mark = ledger.mark(1);
             let holds = |key, mark| ledger.holds(key, mark, &tags, Tier::L1);
             assert!(holds(&search, mark) && holds(&popular, mark));
-            ledger.note(&change, None);
+            ledger.note(&change, Known::Here);
             assert_eq!((holds(&search, mark), holds(&popular, mark)), expected, "{change:?}");
             // What begins after it knows it.
             let after = ledger.mark(1.max(change.revision));
@@ -303,7 +333,10 @@ mod tests {
     fn who_has_not_loaded_the_change_yet_makes_nothing_that_holds() {
         let ledger = Ledger::new(true);
         let (key, tags) = (key(CacheKind::Results, &["search"]), Tags::of(["mug"], None));
-        ledger.note(&Change::products(vec!["mug".into()], Reason::ProductUpdate, 8), Some(100));
+        ledger.note(
+            &Change::products(vec!["mug".into()], Reason::ProductUpdate, 8),
+            Known::Fleet(100),
+        );
         assert!(!ledger.holds(&key, ledger.mark(7), &tags, Tier::L1));
         assert!(ledger.holds(&key, ledger.mark(8), &tags, Tier::L1));
     }
@@ -315,9 +348,11 @@ mod tests {
         let change = Change::products(vec!["mug".into()], Reason::Operator, 0);
         let at = |epoch| Mark { seq: 0, epoch, revision: 1 };
         // Not numbered yet: nothing in Redis can know of it.
-        ledger.note(&change, None);
+        let seq = ledger.note(&change, Known::NotYetTold);
         assert!(!ledger.holds(&key, at(500), &tags, Tier::L2));
-        ledger.note(&change, Some(300));
+        ledger.note(&change, Known::Fleet(300));
+        assert!(!ledger.holds(&key, at(500), &tags, Tier::L2));
+        ledger.told(seq);
         assert!(ledger.holds(&key, at(500), &tags, Tier::L2));
         assert!(ledger.holds(&key, at(300), &tags, Tier::L2));
         assert!(!ledger.holds(&key, at(299), &tags, Tier::L2));
@@ -335,7 +370,7 @@ mod tests {
         for n in 0..=MOST_PATTERNS {
             assert!(ledger.holds(&other, mark, &Tags::default(), Tier::L1), "{n}");
             let what = What::Pattern(Pattern::parse(&format!("a{n}")).unwrap());
-            ledger.note(&Change { what, ..Change::all(None, Reason::Operator) }, None);
+            ledger.note(&Change { what, ..Change::all(None, Reason::Operator) }, Known::Here);
             assert!(!ledger.holds(&first, mark, &Tags::default(), Tier::L1), "{n}");
         }
         assert!(!ledger.holds(&other, mark, &Tags::default(), Tier::L1));

@@ -8,15 +8,18 @@
 //! An instance that does not hear the messages forgets what it has in memory, does not ask Redis for values, and
 //! when it hears again reads the list before it does. What it could not tell meanwhile it tells then.
 
-use super::{Change, Ledger, Observe, Operation, Reason, What};
+mod chain;
+
+use super::{Change, Known, Ledger, Observe, Operation, Reason, What};
 use crate::redis::{Event, Link, Script, Trouble, cmd};
+use chain::{Added, Read, joined, read_log};
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::Resilience;
-use serde::Deserialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 /// The channel, and what the keys begin with.
 const NAME: &str = "cache";
@@ -54,14 +57,6 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PUBLISH', ARGV[1], added)
 return number";
 
-/// One addition to the list.
-#[derive(Debug, Deserialize)]
-struct Added {
-    epoch: u64,
-    before: u64,
-    changes: Vec<Change>,
-}
-
 /// How it stands, for the status page.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LogStatus {
@@ -82,7 +77,10 @@ pub struct Log {
     clock: SharedClock,
     observer: Arc<dyn Observe>,
     add: Script,
-    pending: Mutex<VecDeque<Change>>,
+    /// By the numbers of their notes.
+    pending: Mutex<VecDeque<(u64, Change)>>,
+    /// One tells at a time, in order.
+    telling: tokio::sync::Mutex<()>,
     own: Mutex<VecDeque<u64>>,
     wake: Notify,
 }
@@ -102,6 +100,7 @@ impl Log {
             observer,
             add: Script::new(ADD),
             pending: Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
             own: Mutex::default(),
             wake: Notify::new(),
         }
@@ -109,45 +108,39 @@ impl Log {
 
     /// Of this process alone: told to nobody, because everybody finds out alone.
     pub fn note(&self, change: &Change) {
-        self.ledger.note(change, Some(0));
-        self.observer.invalidated(change.cache, change.reason);
-        tell_log(change, "noted");
+        self.ledger.note(change, Known::Here);
+        self.observe(change, "noted");
     }
 
     /// In force here when it returns; the fleet hears of it a moment later, or when Redis is there again. Never
     /// waits.
     pub fn tell(&self, change: Change) {
-        self.ledger.note(&change, None);
-        self.observer.invalidated(change.cache, change.reason);
-        tell_log(&change, "told");
+        self.observe(&change, "told");
         if self.link.is_none() {
+            self.ledger.note(&change, Known::Here);
             return;
         }
         let mut pending = lock(&self.pending);
         if pending.len() >= MOST_PENDING {
             pending.clear();
-            pending.push_back(Change::all(None, Reason::MissedMessages));
+            let all = Change::all(None, Reason::MissedMessages);
+            pending.push_back((self.ledger.note(&all, Known::NotYetTold), all));
         }
-        pending.push_back(change);
+        // Noted while nobody else may look what is pending: what has no number is in the list.
+        pending.push_back((self.ledger.note(&change, Known::NotYetTold), change));
         drop(pending);
         self.wake.notify_one();
     }
 
     /// As [`Log::tell`], for an operator: in Redis when it returns, or why not yet.
     pub async fn tell_now(&self, policy: &Resilience, change: Change) -> Result<(), Trouble> {
-        if self.link.is_none() {
-            self.tell(change);
-            return Ok(());
-        }
-        self.ledger.note(&change, None);
+        self.tell(change);
+        self.tell_pending(policy).await
+    }
+
+    fn observe(&self, change: &Change, how: &str) {
         self.observer.invalidated(change.cache, change.reason);
-        tell_log(&change, "told");
-        let told = self.add(policy, std::slice::from_ref(&change)).await;
-        if told.is_err() {
-            lock(&self.pending).push_back(change);
-            self.wake.notify_one();
-        }
-        told
+        tell_log(change, how);
     }
 
     /// How it stands.
@@ -167,11 +160,16 @@ impl Log {
             return;
         };
         let mut messages = link.subscribe(NAME);
+        // Of its own: however many messages there are, what failed is tried again.
+        let mut again = tokio::time::interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut behind = false;
         loop {
             tokio::select! {
                 event = messages.next() => match event {
-                    Some(Event::Message(bytes)) => self.hear(&bytes),
+                    Some(Event::Message(bytes)) if self.ledger.hears() => self.hear(&bytes),
+                    // It is in the list, too, and is read with what was before it.
+                    Some(Event::Message(_)) => {}
                     Some(Event::Interrupted) => {
                         behind = false;
                         self.lost_touch();
@@ -181,33 +179,36 @@ impl Log {
                 },
                 () = self.wake.notified() => {
                     tokio::time::sleep(TOGETHER).await;
-                    self.tell_pending(&policy()).await;
+                    // What is left is told when it is time again.
+                    let _ = self.tell_pending(&policy()).await;
                 }
-                () = tokio::time::sleep(AGAIN) => {
+                _ = again.tick() => {
                     if behind {
                         behind = !self.catch_up(link).await;
                     }
-                    self.tell_pending(&policy()).await;
+                    let _ = self.tell_pending(&policy()).await;
                 }
             }
         }
     }
 
     /// Tells what waits, as far as Redis takes it.
-    async fn tell_pending(&self, policy: &Resilience) {
+    async fn tell_pending(&self, policy: &Resilience) -> Result<(), Trouble> {
+        let _telling = self.telling.lock().await;
         loop {
-            let together: Vec<Change> =
+            let together: Vec<(u64, Change)> =
                 lock(&self.pending).iter().take(MOST_TOGETHER).cloned().collect();
-            if together.is_empty() || self.add(policy, &joined(&together)).await.is_err() {
-                return;
-            }
-            // Where it overflowed meanwhile, what is there now was not told.
+            let Some((last, _)) = together.last() else {
+                return Ok(());
+            };
+            let changes: Vec<Change> = together.iter().map(|(_, change)| change.clone()).collect();
+            self.add(policy, &joined(&changes)).await?;
             let mut pending = lock(&self.pending);
-            for told in &together {
-                if pending.front() == Some(told) {
-                    pending.pop_front();
-                }
+            while pending.front().is_some_and(|(seq, _)| seq <= last) {
+                pending.pop_front();
             }
+            let told = pending.front().map_or(self.ledger.latest(), |(seq, _)| seq - 1);
+            self.ledger.told(told);
         }
     }
 
@@ -222,14 +223,18 @@ impl Log {
         let took = self.clock.now().saturating_duration_since(began);
         let about = changes.iter().find_map(|change| change.cache);
         self.observer.took(about.unwrap_or(super::CacheKind::Results), Operation::Invalidate, took);
-        let epoch: u64 = epoch.parse().unwrap_or(0);
+        let epoch: u64 = epoch
+            .parse()
+            .map_err(|_| Trouble::Rejected(format!("the log has the number {epoch:?}")))?;
         let mut own = lock(&self.own);
         if own.len() >= OWN {
             own.pop_front();
         }
         own.push_back(epoch);
         drop(own);
-        changes.iter().for_each(|change| self.ledger.note(change, Some(epoch)));
+        for change in changes {
+            self.ledger.note(change, Known::Fleet(epoch));
+        }
         Ok(())
     }
 
@@ -241,7 +246,7 @@ impl Log {
                 // Of a version that knows more kinds of change: it may be about anything.
                 tracing::warn!(%error, "a message about changes is not understood; nothing is remembered");
                 let all = Change::all(None, Reason::MissedMessages);
-                self.ledger.note(&all, Some(self.ledger.epoch() + 1));
+                self.ledger.note(&all, Known::Fleet(self.ledger.epoch() + 1));
                 self.observer.invalidated(None, Reason::MissedMessages);
             }
         }
@@ -252,15 +257,14 @@ impl Log {
         if added.epoch <= known {
             return;
         }
-        if added.before > known && self.ledger.hears() {
+        if added.before > known {
             self.note_gap(added.before);
         }
         let own = lock(&self.own).contains(&added.epoch);
         if !own {
             for change in &added.changes {
-                self.ledger.note(change, Some(added.epoch));
-                self.observer.invalidated(change.cache, change.reason);
-                tell_log(change, "heard");
+                self.ledger.note(change, Known::Fleet(added.epoch));
+                self.observe(change, "heard");
             }
         }
         self.ledger.heard(added.epoch);
@@ -269,14 +273,14 @@ impl Log {
     /// Changes up to `epoch` are not known: they may be about anything.
     fn note_gap(&self, epoch: u64) {
         tracing::warn!("changes were missed; nothing older is remembered");
-        self.ledger.note(&Change::all(None, Reason::MissedMessages), Some(epoch));
+        self.ledger.note(&Change::all(None, Reason::MissedMessages), Known::Fleet(epoch));
         self.observer.invalidated(None, Reason::MissedMessages);
     }
 
     fn lost_touch(&self) {
         tracing::warn!("changes are not heard for now; what is in memory is forgotten");
         self.ledger.hear(false);
-        self.ledger.note(&Change::all(None, Reason::MissedMessages), Some(0));
+        self.ledger.note(&Change::all(None, Reason::MissedMessages), Known::Here);
         self.observer.invalidated(None, Reason::MissedMessages);
     }
 
@@ -308,60 +312,6 @@ impl Log {
     }
 }
 
-/// What the log says to somebody who knows everything up to `known`.
-#[derive(Debug)]
-enum Read {
-    /// It is not the log that was known.
-    Lost { last: u64 },
-    /// Of the changes up to `last` some are not in it any more, or not understood.
-    Gap { last: u64 },
-    /// All that is newer.
-    Whole(Vec<Added>),
-}
-
-/// `last` is the number of the last addition, `added` are those that are kept, oldest first. Each says what was
-/// before it, so that a chain is whole or is not.
-fn read_log(last: u64, added: &[Vec<u8>], known: u64) -> Read {
-    if last < known {
-        return Read::Lost { last };
-    }
-    let read: Result<Vec<Added>, _> =
-        added.iter().map(|bytes| serde_json::from_slice::<Added>(bytes)).collect();
-    let Ok(read) = read else {
-        return Read::Gap { last };
-    };
-    let newer: Vec<Added> = read.into_iter().filter(|added| added.epoch > known).collect();
-    let mut before = known;
-    for added in &newer {
-        match added.before.cmp(&before) {
-            std::cmp::Ordering::Less => return Read::Lost { last },
-            std::cmp::Ordering::Greater => return Read::Gap { last },
-            std::cmp::Ordering::Equal => before = added.epoch,
-        }
-    }
-    // What was added between the two looks is in the list and not in `last`.
-    if before < last { Read::Gap { last } } else { Read::Whole(newer) }
-}
-
-/// Changes of one kind as one change.
-fn joined(changes: &[Change]) -> Vec<Change> {
-    let mut joined: Vec<Change> = Vec::new();
-    for change in changes {
-        let alike = joined.iter_mut().find(|other| {
-            other.reason == change.reason
-                && other.cache == change.cache
-                && other.revision == change.revision
-        });
-        match (alike.map(|other| &mut other.what), &change.what) {
-            (Some(What::Users(all)), What::Users(more))
-            | (Some(What::Products(all)), What::Products(more)) => all.extend(more.iter().cloned()),
-            (Some(all), more) if all == more => {}
-            _ => joined.push(change.clone()),
-        }
-    }
-    joined
-}
-
 /// At `info` what is rare; what every event does is not worth a line.
 fn tell_log(change: &Change, how: &str) {
     let reason = change.reason.name();
@@ -388,55 +338,4 @@ fn number(link: &Link) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_is_a_chain() {
-        let added = |chain: &[(u64, u64)]| -> Vec<Vec<u8>> {
-            let line = |(before, epoch): &(u64, u64)| {
-                format!("{{\"epoch\":{epoch},\"before\":{before},\"changes\":[]}}").into_bytes()
-            };
-            chain.iter().map(line).collect()
-        };
-        let check = |last, chain: &[(u64, u64)], known, expected: &str| {
-            let read = read_log(last, &added(chain), known);
-            let said = match read {
-                Read::Lost { .. } => "lost".to_owned(),
-                Read::Gap { .. } => "gap".to_owned(),
-                Read::Whole(newer) => newer.len().to_string(),
-            };
-            assert_eq!(said, expected, "{last} {chain:?} {known}");
-        };
-        check(0, &[], 0, "0");
-        check(7, &[(0, 5), (5, 7)], 0, "2");
-        check(7, &[(0, 5), (5, 7)], 5, "1");
-        check(7, &[(0, 5), (5, 7)], 7, "0");
-        // Added between the two looks.
-        check(5, &[(0, 5), (5, 7)], 5, "1");
-        // The old end is cut off.
-        check(9, &[(7, 9)], 5, "gap");
-        check(9, &[], 5, "gap");
-        check(9, &[(5, 7)], 5, "gap");
-        // Another log: empty, or begun anew by somebody.
-        check(0, &[], 5, "lost");
-        check(9, &[(0, 9)], 5, "lost");
-        // Of a version that knows more.
-        assert!(matches!(read_log(7, &[b"{}".to_vec()], 5), Read::Gap { .. }));
-    }
-
-    #[test]
-    fn changes_of_one_kind_are_told_as_one() {
-        let users = |ids: &[&str]| Change::users(ids.iter().map(ToString::to_string).collect());
-        let all = Change::all(None, Reason::Operator);
-        let changes = [users(&["ann"]), all.clone(), users(&["bob", "cid"]), all.clone()];
-        assert_eq!(joined(&changes), [users(&["ann", "bob", "cid"]), all]);
-        let product = |id: &str, revision| {
-            Change::products(vec![id.to_owned()], Reason::ProductUpdate, revision)
-        };
-        assert_eq!(joined(&[product("a", 1), product("b", 2)]).len(), 2);
-    }
 }

@@ -27,10 +27,10 @@ mod tests;
 
 pub use codec::{Corrupt, decode, encode};
 pub use entry::{Entry, Freshness, Lives, Tags};
-pub use flight::{Boarding, Flights, Joined, Leader};
+pub use flight::{Arrival, Boarding, Flights, Joined, Leader};
 pub use key::{Key, Versions, digest};
 pub use kind::{CacheKind, Tier};
-pub use ledger::{Change, Ledger, Mark, Reason, What};
+pub use ledger::{Change, Known, Ledger, Mark, Reason, What};
 pub use log::{Log, LogStatus};
 pub use observe::{Observe, Operation, Unobserved};
 pub use pattern::Pattern;

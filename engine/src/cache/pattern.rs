@@ -18,6 +18,13 @@ impl Pattern {
         if text.len() > MAX_BYTES {
             return Err(format!("the pattern has {} bytes; it may have {MAX_BYTES}", text.len()));
         }
+        let in_names = |c: char| c.is_ascii_alphanumeric() || "-_.~@+:%*?".contains(c);
+        if let Some(stranger) = text.chars().find(|c| !in_names(*c)) {
+            return Err(format!(
+                "no name has {stranger:?} in it, so nothing would match; what is not a letter, a digit or one \
+                 of - _ . ~ @ + is written %20 and so on"
+            ));
+        }
         Ok(Self(text.to_owned()))
     }
 
@@ -91,6 +98,10 @@ mod tests {
     fn a_pattern_of_nothing_is_none() {
         assert!(Pattern::parse("  ").is_err());
         assert!(Pattern::parse(&"x".repeat(2_000)).is_err());
+        for never in ["search:running shoes*", "[a", "caf\u{e9}", "a/b"] {
+            assert!(Pattern::parse(never).unwrap_err().contains("%20"), "{never}");
+        }
+        assert!(Pattern::parse("popular:home%20%3E%20mugs:*").is_ok());
         assert!(Pattern::parse("**").unwrap().is_everything());
         assert!(!Pattern::parse("a*").unwrap().is_everything());
     }

@@ -83,7 +83,7 @@ fn what_is_remembered_ages_and_goes() {
 fn what_changed_while_it_was_made_is_not_remembered() {
     let place = place("", true);
     let mark = place.cache.mark(1);
-    place.ledger.note(&Change::users(vec!["ann".into()]), None);
+    place.ledger.note(&Change::users(vec!["ann".into()]), Known::Here);
     let lives = Lives::plain(place.now(), TTL);
     let tags = Tags::of([], Some("ann"));
     let entry = Entry { value: Text("old".into()), lives, tags, mark };
@@ -91,7 +91,7 @@ fn what_changed_while_it_was_made_is_not_remembered() {
     assert_eq!(place.get("mug"), None);
     place.put("mug", "new", TTL);
     assert!(place.get("mug").is_some());
-    place.ledger.note(&Change::users(vec!["ann".into()]), None);
+    place.ledger.note(&Change::users(vec!["ann".into()]), Known::Here);
     assert_eq!(place.get("mug"), None);
 }
 

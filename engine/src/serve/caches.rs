@@ -42,7 +42,7 @@ impl Cached for Feature {
 
 /// The weights of a category, or the global ones.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct WeightsOf {
+struct WeightsOf {
     search: f32,
     cf: f32,
     popularity: f32,
@@ -106,6 +106,13 @@ impl Caches {
         tiered(kind, policy, parts)
     }
 
+    /// Forgets what layers hold that `policy` has switched off.
+    pub fn forget_switched_off(&self, policy: &Policy) {
+        self.candidates.forget_if_off(policy);
+        self.features.forget_if_off(policy);
+        self.ranking.forget_if_off(policy);
+    }
+
     /// Bytes and entries in memory of the engine's layers.
     pub fn held(&self) -> [(CacheKind, u64, usize); 3] {
         let of = |kind, (bytes, entries)| (kind, bytes, entries);
@@ -123,15 +130,6 @@ impl Caches {
         for (category, weights) in &policy.ranking.by_category {
             self.remember_weight(policy, &["ranking", "weights", category], *weights);
         }
-    }
-
-    /// The weights in force of a category that has its own; `None`: the global ones. As they are remembered.
-    pub fn weights(&self, policy: &Policy, category: Option<&str>) -> Option<WeightsOf> {
-        let key = match category {
-            Some(category) => ranking_key(policy, &["ranking", "weights", category]),
-            None => ranking_key(policy, &["ranking", "config", "global"]),
-        };
-        Some(self.ranking.get_local(policy, &key)?.entry.value)
     }
 
     fn remember_weight(&self, policy: &Policy, name: &[&str], weights: Weights) {
@@ -168,6 +166,6 @@ fn tiered<V: Cached>(
 }
 
 /// As good as new, which is all a feature is used for.
-pub(super) fn is_fresh(freshness: Freshness) -> bool {
+pub(super) fn is_as_new(freshness: Freshness) -> bool {
     !matches!(freshness, Freshness::Stale(_))
 }

@@ -172,7 +172,7 @@ impl Upkeep {
     /// catalogue.
     fn note_start(&self, now: &Snapshot) {
         if let Some(caches) = &self.source.caches {
-            let all = Change::all(None, Reason::ProductUpdate);
+            let all = Change::all(None, Reason::Start);
             caches.log.note(&Change { revision: now.catalog.revision(), ..all });
         }
     }

@@ -25,6 +25,6 @@ mod tests;
 
 pub use answer::{Answer, EngineError, Item};
 pub use ask::{Field, ProductAsk, RecommendAsk, SearchAsk};
-pub use caches::{Caches, WeightsOf};
+pub use caches::Caches;
 pub use engine::{Engine, Made, Options, Status};
 pub use trace::{Outcome, RetrieverReport, Stage, Trace};

@@ -1,6 +1,6 @@
 //! A request's use of what the engine remembers.
 
-use super::caches::{Caches, Feature, is_fresh};
+use super::caches::{Caches, Feature, is_as_new};
 use super::candidates::Pool;
 use super::run::Run;
 use super::{Outcome, RetrieverReport};
@@ -62,7 +62,7 @@ impl Run<'_> {
         let asked = digest(asked.iter().map(String::as_str).chain(parts.iter().copied()));
         let name = ["candidates", parts[0], &asked, user.unwrap_or("-")];
         let key = Key::new(CacheKind::Candidates, &versions, name);
-        let hit = caches.candidates.get(policy, &key).await.filter(|hit| is_fresh(hit.freshness));
+        let hit = caches.candidates.get(policy, &key).await.filter(|hit| is_as_new(hit.freshness));
         let question = Question { key, mark, user: user.map(str::to_owned) };
         match hit {
             Some(hit) => {
@@ -102,7 +102,7 @@ impl Run<'_> {
         };
         let key = self.feature_key(user_id, "history");
         let hit = caches.features.get(&self.policy, &key).await;
-        if let Some(hit) = hit.filter(|hit| is_fresh(hit.freshness))
+        if let Some(hit) = hit.filter(|hit| is_as_new(hit.freshness))
             && let Feature::History(events) = &hit.entry.value
         {
             return Ok(events.clone());
@@ -133,7 +133,7 @@ impl Run<'_> {
         let hits = caches.features.get_many(&self.policy, &keys).await;
         let mut products: Vec<Option<Product>> = hits
             .into_iter()
-            .map(|hit| match &hit.filter(|hit| is_fresh(hit.freshness))?.entry.value {
+            .map(|hit| match &hit.filter(|hit| is_as_new(hit.freshness))?.entry.value {
                 Feature::Fields(product) => Some(product.clone()),
                 Feature::History(_) => None,
             })
@@ -161,7 +161,9 @@ impl Run<'_> {
 
     /// `feature:{id}:{name}`. Features depend on the store alone.
     fn feature_key(&self, id: &str, name: &str) -> Key {
-        let versions = Versions::of([('s', self.engine.store_tag())]);
+        // A history of another length is another value.
+        let length = super::run::HISTORY.to_string();
+        let versions = Versions::of([('s', self.engine.store_tag()), ('h', length.as_str())]);
         Key::new(CacheKind::Features, &versions, ["feature", id, name])
     }
 }

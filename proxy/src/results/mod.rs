@@ -4,16 +4,19 @@ mod ask;
 mod body;
 mod compute;
 mod events;
+mod job;
 mod ladder;
 mod popular_queries;
 mod remembered;
+mod served;
 pub mod warm;
 mod wishes;
 
 pub use body::Body;
 pub use ladder::{Ladder, Step};
-use remembered::Fresh;
-pub use remembered::{Results, Served, Warmed};
+pub use remembered::{Results, Warmed};
+use served::Fresh;
+pub use served::Served;
 pub use warm::{Warmer, Warming};
 
 use crate::app::App;

@@ -78,8 +78,10 @@ pub struct Round {
     pub made: usize,
     /// Of them, there already.
     pub fresh: usize,
-    /// Of them, not made: nothing was loaded, or the engine had too much to do.
+    /// Of them, not made: nothing was loaded, or the engine failed.
     pub failed: usize,
+    /// Of them, not made because requests had too much to do.
+    pub busy: usize,
     /// How long it took, or takes, milliseconds.
     pub took_ms: u64,
 }
@@ -180,12 +182,21 @@ impl Warmer {
         }
         let began = app.clock.now();
         let (mut kept, mut aged, mut warmed) = (began, began, began);
+        let mut heard = false;
         loop {
             let occasion = tokio::select! {
                 () = app.warming.wake.notified() => Some(Occasion::Operator),
                 () = tokio::time::sleep(Duration::from_secs(1)) => None,
             };
             let (now, policy) = (app.clock.now(), self.policy());
+            app.caches.forget_switched_off(&policy);
+            app.results.forget_switched_off(&policy);
+            let hears = app.caches.log.status().hears;
+            if hears && !std::mem::replace(&mut heard, hears) {
+                // Into a Redis that is there now, or again.
+                app.caches.remember_weights(&policy);
+            }
+            heard = hears;
             let due = |since: Instant, every| now.saturating_duration_since(since) >= every;
             if due(aged, AGE) {
                 aged = now;
@@ -223,8 +234,16 @@ impl Warmer {
         let began = app.clock.now();
         let elapsed = || app.clock.now().saturating_duration_since(began);
         let (total, running) = (asks.len(), true);
-        *lock(&app.warming.round) =
-            Some(Round { occasion, running, total, made: 0, fresh: 0, failed: 0, took_ms: 0 });
+        *lock(&app.warming.round) = Some(Round {
+            occasion,
+            running,
+            total,
+            made: 0,
+            fresh: 0,
+            failed: 0,
+            busy: 0,
+            took_ms: 0,
+        });
         app.metrics.layers.warming_began(occasion);
         let mut left = asks.len();
         for ask in asks {
@@ -235,14 +254,15 @@ impl Warmer {
                 match warmed {
                     Warmed::Made => round.made += 1,
                     Warmed::Fresh => round.fresh += 1,
-                    Warmed::Failed | Warmed::Busy => round.failed += 1,
+                    Warmed::Failed => round.failed += 1,
+                    Warmed::Busy => round.busy += 1,
                 }
                 round.took_ms = elapsed().as_millis() as u64;
             }
             if warmed == Warmed::Busy {
                 // Requests do not stop: the rest is for the next round.
                 if let Some(round) = lock(&app.warming.round).as_mut() {
-                    round.failed += left;
+                    round.busy += left;
                 }
                 break;
             }

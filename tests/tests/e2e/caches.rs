@@ -130,6 +130,13 @@ async fn two_proxies_share_answers_and_changes() {
     let second = two.get(target).await.expect(200);
     assert_eq!((second.header("x-cache"), &second.body), ("hit-l1", &first.body));
 
+    // The weights in force are there for whoever reads Redis.
+    until_true("the weights", PATIENCE, async || {
+        let keys = redis.ask(&["KEYS", "*/ranking:config:global}"]);
+        keys.lines().next().is_some_and(|key| redis.ask(&["GET", key]).contains("\"search\":0.4"))
+    })
+    .await;
+
     // What one is told, the other does within a second.
     let began = clock::now();
     let product = first.items()[0].product_id.clone();
@@ -331,6 +338,8 @@ async fn commands_forget_what_they_name() {
         ("POST", "cache/invalidate?pattern=a&cache=nonsense", 400),
         ("POST", "cache/invalidate/product/", 400),
         ("POST", "cache/invalidate/nonsense", 400),
+        ("POST", "cache/invalidate/all?cach=results", 400),
+        ("POST", "cache/invalidate?pattern=search:running%20shoes*", 400),
         ("POST", "cache/invalidate/product/a?cache=results", 400),
         ("GET", "cache/invalidate/all", 405),
         ("GET", "cache/warm", 405),

@@ -275,6 +275,52 @@ async fn who_lost_touch_forgets_and_comes_back_knowing() {
 }
 
 #[tokio::test]
+async fn who_is_behind_believes_no_message_before_it_has_read_the_log() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    server.ask(&["ACL", "SETUSER", "two", "on", ">secret", "~*", "&*", "+@all"]);
+    let (one, two) = (
+        Instance::start(&url).await,
+        Instance::start(&url.replace("redis://", "redis://two:secret@")).await,
+    );
+    two.put("mug", "[1]");
+    two.until_shared("mug").await;
+    // It hears nothing and may not read the log.
+    server.ask(&["ACL", "SETUSER", "two", "-lrange", "resetchannels"]);
+    server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    two.until_it_hears(false).await;
+    one.until_it_hears(true).await;
+    two.put("mug", "[1]");
+    assert_eq!(two.finds("mug").await, Some(Tier::L1));
+    let pattern = What::Pattern(Pattern::parse("search:mug*").unwrap());
+    let change = Change { what: pattern, ..Change::all(None, Reason::Operator) };
+    one.log.tell_now(&one.policy.resilience, change).await.unwrap();
+    // It hears again, and there is much to hear; what was before is still not to be had.
+    server.ask(&["ACL", "SETUSER", "two", "&*"]);
+    for n in 0..200 {
+        let user = vec![format!("user {n}")];
+        one.log.tell_now(&one.policy.resilience, Change::users(user)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!two.log.status().hears);
+    server.ask(&["ACL", "SETUSER", "two", "+lrange"]);
+    // However many messages there are, it is tried again.
+    let busy = async {
+        for n in 0..2_000 {
+            let user = vec![format!("user {n}")];
+            one.log.tell_now(&one.policy.resilience, Change::users(user)).await.unwrap();
+            if two.log.status().hears {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    busy.await;
+    assert!(two.log.status().hears, "it never came to read the log");
+    two.until_gone("mug").await;
+}
+
+#[tokio::test]
 async fn a_redis_that_lost_the_log_is_not_believed() {
     let mut server = RedisServer::start().await;
     let one = Instance::start(&server.url()).await;

@@ -9,6 +9,8 @@ use serde_json::json;
 
 /// Queries asked most that are shown.
 const SHOWN: usize = 50;
+/// What may be behind `invalidate`.
+const PARAMETERS: [&str; 4] = ["cache", "pattern", "path", "host"];
 /// The cache of the application's pages, which is not one of the layers.
 const PAGES: &str = "pages";
 /// Longest id, bytes; the engine's ids are no longer.
@@ -23,10 +25,24 @@ pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Said {
             if app.can_serve().is_err() {
                 return (503, json!({"error": "there is nothing to answer from yet"}));
             }
+            if !app.policies.current().cache.enabled {
+                return (
+                    409,
+                    json!({"error": "cache.toml has enabled = false: nothing is remembered"}),
+                );
+            }
+            let runs = app.warming.round().is_some_and(|round| round.running);
             app.warming.wake();
-            (202, json!({"warming": "begins now; see GET /admin/cache/status"}))
+            let when = if runs { "begins after the round that goes on" } else { "begins now" };
+            (202, json!({"warming": format!("{when}; see GET /admin/cache/status")}))
         }
         (&Method::POST, name) if name == "invalidate" || name.starts_with("invalidate/") => {
+            if let Some(unknown) = stranger(asked.query) {
+                return bad(format!(
+                    "{unknown:?} is no parameter; there are {}",
+                    PARAMETERS.join(", ")
+                ));
+            }
             if super::parameter(asked.query, "cache").as_deref() == Some(PAGES) {
                 return purge(app, asked);
             }
@@ -58,6 +74,13 @@ pub(super) async fn ranking(app: &App, asked: &Asked<'_>) -> Said {
         (_, "refresh") => (405, json!({"error": "this takes POST"})),
         _ => (404, json!({"error": "there is refresh below /admin/ranking"})),
     }
+}
+
+/// A mistyped `cache=` must not forget everything.
+fn stranger(query: &str) -> Option<&str> {
+    let names = query.split('&').filter(|pair| !pair.is_empty());
+    let mut names = names.map(|pair| pair.split('=').next().unwrap_or_default());
+    names.find(|name| !PARAMETERS.contains(name))
 }
 
 /// Pages of the application: all of them, or those at a path, of one host or of all.
