@@ -11,7 +11,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Fast, and half to a tenth of the size on what we keep.
 const ZSTD_LEVEL: i32 = 1;
 /// Most bytes that are unpacked: a value is no place for a bomb.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: u64 = 8 << 20;
 
 /// A value that cannot be read: of another version, damaged, or not ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,6 +11,9 @@ use std::sync::Arc;
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'@').remove(b'+');
 
+/// How a part that is empty is written: an id never is, so nobody has this name.
+const NOBODY: &str = "-";
+
 /// Bytes of a digest that are kept: 128 bits, beyond chance and beyond reach.
 const DIGEST_BYTES: usize = 16;
 
@@ -49,7 +52,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Of `parts`, encoded and joined by colons, under `versions`.
+    /// Of `parts`, encoded and joined by colons, under `versions`. An empty part is `-`, and no other is.
     pub fn new<'p>(
         kind: CacheKind,
         versions: &Versions,
@@ -63,7 +66,12 @@ impl Key {
             if text.len() > name_at {
                 text.push(':');
             }
-            text.extend(utf8_percent_encode(part, PLAIN));
+            match part {
+                // Nobody in particular; and somebody who is called so.
+                "" => text.push_str(NOBODY),
+                NOBODY => text.push_str("%2D"),
+                _ => text.extend(utf8_percent_encode(part, PLAIN)),
+            }
         }
         Self { kind, text: text.into(), name_at }
     }
@@ -107,7 +115,7 @@ mod tests {
     fn keys_have_the_shape_operators_know() {
         let versions = Versions::of([('s', "1f2e"), ('p', ""), ('i', "v1:a")]);
         assert_eq!(versions.as_str(), "s1f2e.iv1%3Aa");
-        let key = Key::new(CacheKind::Results, &versions, ["search", "9f86", "-", "10"]);
+        let key = Key::new(CacheKind::Results, &versions, ["search", "9f86", "", "10"]);
         assert_eq!(key.name(), "search:9f86:-:10");
         assert_eq!(&**key.text(), "s1f2e.iv1%3Aa/search:9f86:-:10");
         assert_eq!(key.in_redis(), "cache:results:{s1f2e.iv1%3Aa/search:9f86:-:10}");
@@ -117,11 +125,13 @@ mod tests {
     fn nothing_a_client_writes_reaches_into_another_key() {
         let name = |user: &str| {
             let key =
-                Key::new(CacheKind::Results, &Versions::default(), ["recommend", user, "-", "10"]);
+                Key::new(CacheKind::Results, &Versions::default(), ["recommend", user, "", "10"]);
             key.name().to_owned()
         };
         assert_eq!(name("a:b"), "recommend:a%3Ab:-:10");
         assert_eq!(name("*"), "recommend:%2A:-:10");
+        assert_eq!((name(""), name("-")), ("recommend:-:-:10".into(), "recommend:%2D:-:10".into()));
+        assert_eq!(name("%2D"), "recommend:%252D:-:10");
         assert_eq!(name("a}{b/\n"), "recommend:a%7D%7Bb%2F%0A:-:10");
         assert_eq!(name("ann@shop.example"), "recommend:ann@shop.example:-:10");
         assert_ne!(name("%3A"), name(":"));

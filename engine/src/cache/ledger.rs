@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_a_change_is_about_does_not_hold_any_more() {
-        let search = key(CacheKind::Results, &["search", "1", "-", "10"]);
+        let search = key(CacheKind::Results, &["search", "1", "", "10"]);
         let popular = key(CacheKind::Popular, &["popular", "global", "10"]);
         let tags = Tags::of(["mug", "pan"], Some("ann"));
         let check = |change: Change, expected: (bool, bool)| {

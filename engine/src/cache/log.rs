@@ -219,7 +219,14 @@ impl Log {
         let keys = [list(link), number(link)];
         let args = [link.key(NAME), KEPT.to_string(), FORGOTTEN_MS.to_string(), json];
         let began = self.clock.now();
-        let epoch: String = link.script(policy, &self.add, &keys, &args).await?;
+        let told = link.script(policy, &self.add, &keys, &args).await;
+        if let Err(Trouble::Rejected(why)) = &told {
+            tracing::error!(
+                why,
+                "the fleet cannot be told of changes: something else is under these keys"
+            );
+        }
+        let epoch: String = told?;
         let took = self.clock.now().saturating_duration_since(began);
         let about = changes.iter().find_map(|change| change.cache);
         self.observer.took(about.unwrap_or(super::CacheKind::Results), Operation::Invalidate, took);

@@ -253,8 +253,20 @@ impl Engine {
         let Ok(run) = Run::start(self, policy, &AtMost::default()) else {
             return true;
         };
-        let read = run.read(run.read_history(user_id, super::run::HISTORY)).await;
+        let read = run.read_history(user_id, super::run::HISTORY).await;
         !read.is_ok_and(|events| events.is_empty())
+    }
+
+    /// As [`Engine::knows_user`], without asking anybody: whether it is remembered here.
+    pub fn remembers_user(&self, policy: Arc<Policy>, user_id: &str) -> bool {
+        Run::start(self, policy, &AtMost::default()).is_ok_and(|run| {
+            run.remembered_history(user_id).is_some_and(|events| !events.is_empty())
+        })
+    }
+
+    /// Whether all instances of a fleet work on the same events: what was made from a history here is good there.
+    pub fn shares_histories(&self) -> bool {
+        self.store.is_shared()
     }
 
     /// Categories with products, those with most first, by their paths.

@@ -56,7 +56,7 @@ impl Run<'_> {
     }
 
     async fn stored(&self, ids: Vec<String>) -> Result<Vec<Option<Product>>, String> {
-        self.read(self.read_products(ids)).await
+        self.read_products(ids).await
     }
 }
 

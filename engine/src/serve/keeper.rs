@@ -8,7 +8,7 @@ use super::snapshot::{Index, Snapshot};
 use crate::cache::{CacheKind, Change, Reason};
 use crate::catalog::Catalog;
 use crate::features::{Popularity, PopularityBuilder};
-use crate::store::{DataStore, StoreError};
+use crate::store::{DataStore, Foreign, StoreError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use penstock_config::clock::SharedClock;
@@ -23,6 +23,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Between two attempts to load the rest of a version that serves in part.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
+/// Users whose events are new at once and who are named; more, and it may be anybody.
+const MOST_USERS: usize = 5_000;
+/// How often a catalogue that changes while it is read is read again at once.
+const READ_AGAIN: usize = 5;
 /// Products that changed at once and are named; more, and everything may have changed.
 const MOST_CHANGES: usize = 5_000;
 
@@ -106,7 +110,7 @@ struct Upkeep {
     made: Option<Made>,
     popularity_at: Instant,
     /// Events of others, as last counted.
-    foreign_events: Option<u64>,
+    foreign_events: Option<Foreign>,
     refused: Option<Refused>,
     loaded_at: Instant,
 }
@@ -139,7 +143,7 @@ impl Upkeep {
         let revision = store.catalog_revision()?;
         let catalog = match &current {
             Some(current) if current.catalog.revision() == revision => current.catalog.clone(),
-            _ => load_catalog(&*store, revision)?,
+            _ => load_whole(&*store, revision)?,
         };
         let popularity = self.popularity(current.as_deref(), &catalog)?;
         let index = self.index(current.as_deref(), notes)?;
@@ -204,15 +208,21 @@ impl Upkeep {
         }
     }
 
-    /// Histories are remembered until their users act here. Where others store events (an import, the process
-    /// that is being replaced by an upgrade) it is not known whose.
+    /// Histories are remembered until their users act here. Others store events, too: an import, another process
+    /// on the same folder, the one that is being replaced by an upgrade.
     fn note_foreign_events(&mut self) -> Result<(), StoreError> {
         let Some(caches) = &self.source.caches else {
             return Ok(());
         };
-        let foreign = self.source.store.foreign_events()?;
-        let before = self.foreign_events.replace(foreign);
-        if before.is_some_and(|before| before < foreign) {
+        let store = &self.source.store;
+        let foreign = store.foreign_events()?;
+        let before = self.foreign_events.replace(foreign).unwrap_or(foreign);
+        if before.count == foreign.count {
+            return Ok(());
+        }
+        if let Some(users) = store.users_after(before.latest, MOST_USERS)? {
+            caches.tell(Change { reason: Reason::Import, ..Change::users(users) });
+        } else {
             for layer in [CacheKind::Features, CacheKind::Results, CacheKind::Candidates] {
                 // Told, and not only noted: what is in Redis is as old.
                 caches.tell(Change::all(Some(layer), Reason::Import));
@@ -336,6 +346,19 @@ impl Upkeep {
 struct Refused {
     version: String,
     note: String,
+}
+
+/// The catalogue of one revision: what was changed while it was read is not taken for what it was before.
+fn load_whole(store: &dyn DataStore, mut revision: u64) -> Result<Arc<Catalog>, StoreError> {
+    for _ in 0..READ_AGAIN {
+        let catalog = load_catalog(store, revision)?;
+        let now = store.catalog_revision()?;
+        if now == revision {
+            return Ok(catalog);
+        }
+        revision = now;
+    }
+    Err(StoreError::Unavailable("the catalogue changes faster than it can be read".into()))
 }
 
 fn load_catalog(store: &dyn DataStore, revision: u64) -> Result<Arc<Catalog>, StoreError> {

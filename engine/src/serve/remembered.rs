@@ -4,11 +4,10 @@ use super::caches::{Caches, Feature, is_as_new};
 use super::candidates::Pool;
 use super::run::Run;
 use super::{Outcome, RetrieverReport};
-use crate::cache::{CacheKind, Entry, Key, Lives, Mark, Tags, Versions, digest};
+use crate::cache::{CacheKind, Entry, Hit, Key, Lives, Mark, Tags, Versions, digest};
 use crate::catalog::{Product, UserEvent};
 use crate::query::Filter;
 use crate::retrieve::Ask;
-use crate::store::StoreError;
 use std::sync::Arc;
 
 /// A question whose candidates may be remembered.
@@ -60,9 +59,14 @@ impl Run<'_> {
         let wide = ask.k.max(policy.query.keyword.candidates.min(policy.query.semantic.candidates));
         let asked = [ask.text.clone(), filter.canonical(), wide.to_string()];
         let asked = digest(asked.iter().map(String::as_str).chain(parts.iter().copied()));
-        let name = ["candidates", parts[0], &asked, user.unwrap_or("-")];
+        let name = ["candidates", parts[0], &asked, user.unwrap_or_default()];
         let key = Key::new(CacheKind::Candidates, &versions, name);
-        let hit = caches.candidates.get(policy, &key).await.filter(|hit| is_as_new(hit.freshness));
+        let hit = if self.may_share(user) {
+            caches.candidates.get(policy, &key).await
+        } else {
+            caches.candidates.get_local(policy, &key)
+        };
+        let hit = hit.filter(|hit| is_as_new(hit.freshness));
         let question = Question { key, mark, user: user.map(str::to_owned) };
         match hit {
             Some(hit) => {
@@ -87,50 +91,66 @@ impl Run<'_> {
         let tags = Tags::of(rows.map(|row| &*row.id), question.user.as_deref());
         let lives = Lives::plain(caches.now_millis(), self.policy.cache.candidates.ttl);
         let entry = Entry { value: Pool::clone(pool), lives, tags, mark: question.mark };
-        caches.candidates.put(&self.policy, &question.key, entry, true);
+        let share = self.may_share(question.user.as_deref());
+        caches.candidates.put(&self.policy, &question.key, entry, share);
     }
 
-    /// A user's latest events, newest first: as remembered, else from the store.
+    /// What was made from a user's history is good for others who have the same history.
+    fn may_share(&self, user: Option<&str>) -> bool {
+        user.is_none() || self.engine.shares_histories()
+    }
+
+    /// A user's latest events, newest first: as remembered, else from the store; or in words why not. Only the store
+    /// is under its deadline and its breaker.
     pub async fn read_history(
         &self,
         user_id: &str,
         limit: usize,
-    ) -> Result<Vec<UserEvent>, StoreError> {
+    ) -> Result<Vec<UserEvent>, String> {
         let store = self.engine.store();
         let Some(caches) = self.caches() else {
-            return store.recent_events(user_id.to_owned(), limit).await;
+            return self.read(store.recent_events(user_id.to_owned(), limit)).await;
         };
         let key = self.feature_key(user_id, "history");
-        let hit = caches.features.get(&self.policy, &key).await;
-        if let Some(hit) = hit.filter(|hit| is_as_new(hit.freshness))
-            && let Feature::History(events) = &hit.entry.value
-        {
-            return Ok(events.clone());
+        let hit = if store.is_shared() {
+            caches.features.get(&self.policy, &key).await
+        } else {
+            caches.features.get_local(&self.policy, &key)
+        };
+        if let Some(events) = hit.and_then(as_history) {
+            return Ok(events);
         }
         let mark = self.mark(caches);
-        let events = store.recent_events(user_id.to_owned(), limit).await?;
+        let events = self.read(store.recent_events(user_id.to_owned(), limit)).await?;
         let entry = Entry {
             value: Feature::History(events.clone()),
             lives: Lives::plain(caches.now_millis(), self.policy.cache.features.user_ttl),
             tags: Tags::of([], Some(user_id)),
             mark,
         };
-        caches.features.put(&self.policy, &key, entry, true);
+        caches.features.put(&self.policy, &key, entry, store.is_shared());
         Ok(events)
     }
 
+    /// A user's latest events, if they are remembered here.
+    pub fn remembered_history(&self, user_id: &str) -> Option<Vec<UserEvent>> {
+        let key = self.feature_key(user_id, "history");
+        as_history(self.caches()?.features.get_local(&self.policy, &key)?)
+    }
+
     /// Products in the order of `ids`: as remembered, with one round trip for all of them, and the others from the
-    /// store, with one query.
-    pub async fn read_products(
-        &self,
-        ids: Vec<String>,
-    ) -> Result<Vec<Option<Product>>, StoreError> {
+    /// store, with one query; or in words why not.
+    pub async fn read_products(&self, ids: Vec<String>) -> Result<Vec<Option<Product>>, String> {
         let store = self.engine.store();
         let Some(caches) = self.caches() else {
-            return store.products(ids).await;
+            return self.read(store.products(ids)).await;
         };
         let keys: Vec<Key> = ids.iter().map(|id| self.feature_key(id, "fields")).collect();
-        let hits = caches.features.get_many(&self.policy, &keys).await;
+        let hits = if store.is_shared() {
+            caches.features.get_many(&self.policy, &keys).await
+        } else {
+            keys.iter().map(|key| caches.features.get_local(&self.policy, key)).collect()
+        };
         let mut products: Vec<Option<Product>> = hits
             .into_iter()
             .map(|hit| match &hit.filter(|hit| is_as_new(hit.freshness))?.entry.value {
@@ -144,7 +164,7 @@ impl Run<'_> {
         }
         let mark = self.mark(caches);
         let asked = missing.iter().map(|&at| ids[at].clone()).collect();
-        let read = store.products(asked).await?;
+        let read = self.read(store.products(asked)).await?;
         for (at, product) in missing.into_iter().zip(read) {
             let Some(product) = product else { continue };
             let entry = Entry {
@@ -153,7 +173,7 @@ impl Run<'_> {
                 tags: Tags::of([product.id.as_str()], None),
                 mark,
             };
-            caches.features.put(&self.policy, &keys[at], entry, true);
+            caches.features.put(&self.policy, &keys[at], entry, store.is_shared());
             products[at] = Some(product);
         }
         Ok(products)
@@ -165,5 +185,12 @@ impl Run<'_> {
         let length = super::run::HISTORY.to_string();
         let versions = Versions::of([('s', self.engine.store_tag()), ('h', length.as_str())]);
         Key::new(CacheKind::Features, &versions, ["feature", id, name])
+    }
+}
+
+fn as_history(hit: Hit<Feature>) -> Option<Vec<UserEvent>> {
+    match &hit.entry.value {
+        Feature::History(events) if is_as_new(hit.freshness) => Some(events.clone()),
+        _ => None,
     }
 }

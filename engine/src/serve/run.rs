@@ -147,8 +147,7 @@ impl<'e> Run<'e> {
 
     /// The user's latest events; none, and a lesser mode, when the store is late or failing.
     pub async fn history(&mut self, user_id: &str) -> Vec<UserEvent> {
-        let read = self.read_history(user_id, HISTORY);
-        let events = self.read(read).await.unwrap_or_else(|why| {
+        let events = self.read_history(user_id, HISTORY).await.unwrap_or_else(|why| {
             self.degrade(Mode::Unpersonalised, format!("history: {why}"));
             Vec::new()
         });

@@ -42,6 +42,15 @@ pub struct Counts {
     pub events: u64,
 }
 
+/// What others stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Foreign {
+    /// Events of others; only grows.
+    pub count: u64,
+    /// The number of the latest event, whoever stored it.
+    pub latest: u64,
+}
+
 /// What requests ask of the store. Calls never block the caller's thread.
 pub trait Store: Send + Sync {
     /// Full products for `ids`, in the same order; `None` for unknown ids. One query.
@@ -71,10 +80,20 @@ pub trait Bulk: Send + Sync {
     /// Rows in each table.
     fn counts(&self) -> Result<Counts, StoreError>;
 
-    /// Grows when events are stored by anybody but this handle: another process, an import. A store that cannot
-    /// tell says 0.
-    fn foreign_events(&self) -> Result<u64, StoreError> {
-        Ok(0)
+    /// All instances of a fleet work on the same data. A file is of one machine: its copies go their own ways.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Events stored by anybody but this handle: another process, an import. A store that cannot tell says none.
+    fn foreign_events(&self) -> Result<Foreign, StoreError> {
+        Ok(Foreign::default())
+    }
+
+    /// The users of events that were stored after the one with the number `after`; `None`: more than `most`.
+    fn users_after(&self, after: u64, most: usize) -> Result<Option<Vec<String>>, StoreError> {
+        let _ = (after, most);
+        Ok(None)
     }
 
     /// Every product, in ascending order of its number.

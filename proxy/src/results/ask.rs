@@ -25,8 +25,8 @@ pub enum Ask {
     Popular(ProductAsk),
 }
 
-/// Nobody in particular: who asks makes no difference.
-const ANYBODY: &str = "-";
+/// Nobody in particular: who asks makes no difference. No id is empty.
+const ANYBODY: &str = "";
 /// All categories.
 const GLOBAL: &str = "global";
 
@@ -41,12 +41,13 @@ impl Ask {
 
     /// Its key: the same for all who get the same answer. Also whose history the answer depends on. A question of
     /// somebody nobody knows becomes one of nobody in particular: what such a user does from now on must not get
-    /// into the answer that all others are given.
+    /// into the answer that all others are given. `cheap`: who is not remembered to be known is not known.
     pub async fn key(
         &mut self,
         engine: &Engine,
         policy: &Arc<Policy>,
         made: &Made,
+        cheap: bool,
     ) -> (Key, Option<String>) {
         let key = |kind, parts: &[&str]| Key::new(kind, &made.versions, parts.iter().copied());
         match self {
@@ -58,7 +59,11 @@ impl Ask {
                 (key(CacheKind::Results, &parts), user)
             }
             Self::Recommend(ask) => {
-                let known = Box::pin(engine.knows_user(policy.clone(), &ask.user_id)).await;
+                let known = if cheap {
+                    engine.remembers_user(policy.clone(), &ask.user_id)
+                } else {
+                    Box::pin(engine.knows_user(policy.clone(), &ask.user_id)).await
+                };
                 let user = known.then(|| ask.user_id.clone());
                 if !known {
                     ask.user_id.clear();

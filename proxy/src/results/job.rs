@@ -44,6 +44,11 @@ impl Job {
         self.app.results.of(self.key.kind())
     }
 
+    /// What was made from a user's history is good for others who have the same history.
+    fn may_share(&self) -> bool {
+        self.user.is_none() || self.engine.shares_histories()
+    }
+
     pub fn holds(&self, entry: &Entry<Body>) -> bool {
         self.cache().holds(&self.key, entry)
     }
@@ -136,7 +141,10 @@ impl Job {
     }
 
     /// Makes it anew behind everybody's back, unless somebody does or there is much to do.
-    pub fn refresh(&self) {
+    pub fn refresh_unless(&self, capped: bool) {
+        if capped {
+            return;
+        }
         // Asked first: who finds a flight joins it.
         let step = self.app.ladder.try_background(&self.app, &self.policy, self.ask.endpoint());
         let leader = step.and_then(|step| {
@@ -166,6 +174,9 @@ impl Job {
             Freshness::Aging => aging_will_do,
             Freshness::Stale(_) => false,
         };
+        if !self.may_share() {
+            return None;
+        }
         let (cache, policy) = (self.cache(), &*self.policy);
         let lease = policy.cache.results.lease;
         let mine = match cache.get_or_lease(policy, &self.key, lease).await {
@@ -196,7 +207,7 @@ impl Job {
         let entry = Entry { value, lives, tags, mark };
         // Another index came into force meanwhile: under this key it would be a stranger.
         let stranger = answer.trace.index_version != self.made.index;
-        let share = share && !degraded && !stranger;
+        let share = share && !degraded && !stranger && self.may_share();
         let entry = if stranger || (degraded && cache.has(&self.key)) {
             // Neither may one that was made with less take the place of a whole one, old as that is.
             Arc::new(entry)

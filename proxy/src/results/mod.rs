@@ -85,6 +85,7 @@ async fn dispatch(
                     .await?;
             let waited = explanation["trace"]["waited_micros"].as_u64();
             step.answered(app, &ctx.policy, waited.unwrap_or_default());
+            ctx.decision.mode = serde_json::from_value(explanation["mode"].clone()).ok();
             explanation["request"] = json!(ctx.decision);
             Ok(Reply::fleeting(200, &explanation))
         }

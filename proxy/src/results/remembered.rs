@@ -78,7 +78,12 @@ pub async fn serve(
     patience: Duration,
 ) -> Result<Served, Problem> {
     let engine = app.engine.get()?.clone();
-    app.warming.count(&ask);
+    // Over a limit that degrades nothing is computed but the cheapest, whatever is wished.
+    let capped = ctx.cap > Mode::Full;
+    let fresh = if capped { Fresh::Whatever } else { fresh };
+    if !capped {
+        app.warming.count(&ask);
+    }
     if fresh > Fresh::Whatever {
         ask.make_anew();
     }
@@ -96,7 +101,7 @@ pub async fn serve(
         let answer = Box::pin(compute(app, &engine, &policy, &ask, step, patience)).await?;
         return Ok(passed_by(answer, why));
     };
-    let (key, user) = ask.key(&engine, &policy, &made).await;
+    let (key, user) = ask.key(&engine, &policy, &made, capped).await;
     let job = Job { app: app.clone(), engine, policy, ask, key, made, user, patience };
     if fresh == Fresh::Anew {
         let step = app.ladder.enter(app, ctx, false)?;
@@ -109,17 +114,17 @@ pub async fn serve(
         match hit.freshness {
             Freshness::Fresh => return Ok(remembered(hit, "")),
             Freshness::Aging => {
-                job.refresh();
+                job.refresh_unless(capped);
                 return Ok(remembered(hit, "near its end; made anew in the background"));
             }
             Freshness::Stale(since) if since < age.stale_while_revalidate => {
-                job.refresh();
+                job.refresh_unless(capped);
                 return Ok(remembered(hit, "past its life; made anew in the background"));
             }
             Freshness::Stale(since) => spare = (since < age.stale_if_error).then_some(hit),
         }
     }
-    if ctx.cap > Mode::Full {
+    if capped {
         return Box::pin(job.capped(ctx, spare)).await;
     }
     // Boxed, as all that is not a hit: a future has the size of its largest part.
@@ -169,7 +174,7 @@ pub(super) async fn warm(app: &Arc<App>, policy: &Arc<Policy>, mut ask: Ask) -> 
     let Some(made) = engine.versions(policy).filter(|_| cache.is_on(policy)) else {
         return Warmed::Failed;
     };
-    let (key, user) = ask.key(&engine, policy, &made).await;
+    let (key, user) = ask.key(&engine, policy, &made, false).await;
     if cache.needs_nothing(&key) {
         return Warmed::Fresh;
     }

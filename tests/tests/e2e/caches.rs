@@ -117,6 +117,86 @@ async fn recommendations_are_remembered_until_their_user_acts() {
 }
 
 #[tokio::test]
+async fn nobody_is_given_the_list_of_somebody_with_an_odd_name() {
+    let penstock = cold().await;
+    let product = penstock.items("/popular?k=1").await[0].product_id.clone();
+    let anybody = penstock.get("/recommend/never-seen").await.expect(200).body;
+    for (id, path) in [("-", "-"), ("%2D", "%252D"), ("", "%20"), ("*", "*"), ("a:b", "a:b")] {
+        if !id.is_empty() {
+            let event = json!({"user_id": id, "product_id": product, "event_type": "purchase"});
+            penstock.post("/events", &event).await.expect(202);
+        }
+        let own = penstock.get(&format!("/recommend/{path}")).await;
+        let other = penstock.get(&format!("/recommend/other-than-{}", id.len())).await.expect(200);
+        assert_eq!(other.body, anybody, "{id:?}");
+        assert!(id.is_empty() || own.body != anybody, "{id:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_known_where_it_was_stored_whatever_others_remember() {
+    let redis = RedisServer::start().await;
+    // Copies of one folder: what is stored in one is not in the other.
+    let [one, two] = two(&redis.url(), COLD).await;
+    let product = one.items("/popular?k=1").await[0].product_id.clone();
+    let event = json!({"user_id": "ann", "product_id": product, "event_type": "purchase"});
+    one.post("/events", &event).await.expect(202);
+    let hears_of_it = r#"cache_invalidations_total{cache_type="features",reason="user_events"}"#;
+    until_true("the other hears of it", PATIENCE, async || two.metric(hears_of_it).await >= 1.0)
+        .await;
+    two.get("/recommend/ann").await.expect(200);
+    let items = one.get("/recommend/ann").await.expect(200).items();
+    assert!(items.iter().all(|item| item.product_id != product), "bought already");
+
+    // Another process on the same folder: it is found out whose the events are.
+    let beside = Penstock::over(one.shop.clone()).policy("cache.toml", COLD).start().await;
+    let warm = "/recommend/bob";
+    one.get(warm).await.expect(200);
+    assert_eq!(cache(&one, warm).await, "hit-l1");
+    let other = json!({"user_id": "ann", "product_id": "else", "event_type": "view"});
+    beside.post("/events", &other).await.expect(202);
+    let import = r#"cache_invalidations_total{cache_type="features",reason="import"}"#;
+    until_true("it is found out", PATIENCE, async || one.metric(import).await >= 1.0).await;
+    assert_eq!(cache(&one, "/recommend/ann").await, "miss");
+    assert_eq!(cache(&one, warm).await, "hit-l1", "nothing of it changed");
+}
+
+#[tokio::test]
+async fn who_is_over_a_limit_spoils_nothing_for_others() {
+    let limits = "[address.search]\nper_minute = 2\nburst = 4\nover_limit = \"degrade\"\n\
+        [key.search]\nper_minute = 2\nburst = 4\nover_limit = \"degrade\"\n[abuse]\nenabled = false\n";
+    let penstock = Penstock::over(Shop::demo())
+        .env("PENSTOCK_TRUSTED_PROXIES", "127.0.0.0/8")
+        .policy("cache.toml", COLD)
+        .policy("limits.toml", limits)
+        .start()
+        .await;
+    let made =
+        penstock.shop.control(&["keys", "create", "--json", "--name", "a", "--bypass-cache"]).ok();
+    let made: serde_json::Value = serde_json::from_str(&made.stdout).expect("JSON");
+    let key = made["key"].as_str().expect("a key").to_owned();
+    let ask = async |n: usize| {
+        let request = penstock
+            .request("GET", &format!("/search?q=lamp+{n}"))
+            .bearer_auth(&key)
+            .header("cache-control", "no-cache");
+        penstock.send(request).await
+    };
+    until_true("the key is in force", PATIENCE, async || ask(0).await.status == 200).await;
+    for n in 1..6 {
+        ask(n).await.expect(200);
+    }
+    let other = ask(8).await.expect(200);
+    assert_eq!((other.header("x-cache"), other.header("x-penstock-mode")), ("bypass", "popular"));
+    let polite =
+        penstock.request("GET", "/search?q=lamp+8").header("x-forwarded-for", "203.0.113.7");
+    let polite = penstock.send(polite).await.expect(200);
+    assert_eq!((polite.header("x-cache"), polite.header("x-penstock-mode")), ("miss", "full"));
+    // From now on it is remembered for both.
+    assert_eq!(ask(8).await.header("x-cache"), "hit-l1");
+}
+
+#[tokio::test]
 async fn two_proxies_share_answers_and_changes() {
     let redis = RedisServer::start().await;
     let [one, two] = two(&redis.url(), COLD).await;

@@ -52,8 +52,11 @@ async fn breakers_are_looked_at_and_forced() {
     let force = async |name: &str, to: serde_json::Value| {
         penstock.admin("POST", &format!("breakers/{name}"), Some(&json!({"force": to}))).await
     };
+    // Somebody else each time: what is remembered needs no store.
+    let users = std::cell::Cell::new(0);
     let mode = async || {
-        let reply = penstock.get("/recommend/u").await.expect(200);
+        users.set(users.get() + 1);
+        let reply = penstock.get(&format!("/recommend/u{}", users.get())).await.expect(200);
         reply.header("x-penstock-mode").to_owned()
     };
     let state = async |name: &str| {

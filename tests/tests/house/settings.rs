@@ -10,6 +10,7 @@ const OF_OURS: &[&str] = &[
     "PENSTOCK_BENCH_DATA",
     "PENSTOCK_BENCH_ROUNDS",
     "PENSTOCK_BENCH_SECONDS",
+    "PENSTOCK_BENCH_SOAK",
 ];
 
 /// Read by the command line: where the settings are is no setting.

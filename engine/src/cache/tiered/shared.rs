@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// Twice what the policy allows for a life and for what follows it.
+const LONGEST_LIFE: Duration = Duration::from_secs(28 * 24 * 3_600);
 /// Values that are being written to Redis at once; more are not written.
 const MOST_WRITES: usize = 256;
 /// Between two looks for what another instance computes.
@@ -153,7 +155,12 @@ impl<V: Cached> Tiered<V> {
                 return None;
             }
         };
-        let freshness = entry.lives.at(self.now_millis())?;
+        let now = self.now_millis();
+        if entry.lives.left(now) > LONGEST_LIFE {
+            // By a clock that is wrong, or by nobody of ours.
+            return None;
+        }
+        let freshness = entry.lives.at(now)?;
         if !self.ledger.holds(key, entry.mark, &entry.tags, Tier::L2) {
             return None;
         }

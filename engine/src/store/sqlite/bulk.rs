@@ -4,7 +4,7 @@ use super::import::SqliteImport;
 use super::rows::{self, PRODUCT_COLUMNS};
 use super::{SqliteStore, failed, file};
 use crate::catalog::{Ordinal, UserEvent};
-use crate::store::{Bulk, Counts, Import, StoreError, StoredProduct};
+use crate::store::{Bulk, Counts, Foreign, Import, StoreError, StoredProduct};
 use std::sync::atomic::Ordering;
 
 /// Products read in one transaction. Embedding them may take hours, and the write-ahead log cannot be
@@ -41,14 +41,28 @@ impl Bulk for SqliteStore {
             .map_err(failed("counting rows"))
     }
 
-    fn foreign_events(&self) -> Result<u64, StoreError> {
+    fn foreign_events(&self) -> Result<Foreign, StoreError> {
         // Read first: what is appended meanwhile is rather taken for foreign once than never.
         let appended = self.appended.load(Ordering::Acquire);
         let stored = self
             .side()
             .query_row("SELECT coalesce(max(rowid), 0) FROM events", [], |row| row.get::<_, i64>(0))
             .map_err(failed("looking for events of others"))?;
-        Ok(stored.unsigned_abs().saturating_sub(appended))
+        let latest = stored.unsigned_abs();
+        Ok(Foreign { count: latest.saturating_sub(appended), latest })
+    }
+
+    fn users_after(&self, after: u64, most: usize) -> Result<Option<Vec<String>>, StoreError> {
+        let doing = failed("looking whose events are new");
+        let side = self.side();
+        let mut statement = side
+            .prepare_cached("SELECT DISTINCT user_id FROM events WHERE rowid > ?1 LIMIT ?2")
+            .map_err(&doing)?;
+        let rows = statement
+            .query_map((after.cast_signed(), (most + 1) as i64), |row| row.get::<_, String>(0))
+            .map_err(&doing)?;
+        let users: Vec<String> = rows.collect::<Result<_, _>>().map_err(&doing)?;
+        Ok((users.len() <= most).then_some(users))
     }
 
     fn scan_products(&self, each: &mut dyn FnMut(StoredProduct)) -> Result<(), StoreError> {

@@ -39,7 +39,7 @@ pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Said {
         (&Method::POST, name) if name == "invalidate" || name.starts_with("invalidate/") => {
             if let Some(unknown) = stranger(asked.query) {
                 return bad(format!(
-                    "{unknown:?} is no parameter; there are {}",
+                    "{unknown:?} is no parameter, or given twice; there are {}",
                     PARAMETERS.join(", ")
                 ));
             }
@@ -80,7 +80,12 @@ pub(super) async fn ranking(app: &App, asked: &Asked<'_>) -> Said {
 fn stranger(query: &str) -> Option<&str> {
     let names = query.split('&').filter(|pair| !pair.is_empty());
     let mut names = names.map(|pair| pair.split('=').next().unwrap_or_default());
-    names.find(|name| !PARAMETERS.contains(name))
+    let mut seen = Vec::new();
+    names.find(|name| {
+        let again = seen.contains(name);
+        seen.push(*name);
+        again || !PARAMETERS.contains(name)
+    })
 }
 
 /// Pages of the application: all of them, or those at a path, of one host or of all.
