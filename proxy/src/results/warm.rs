@@ -3,6 +3,8 @@
 //!
 //! Warming takes a share of one thread's time and waits while requests do: it must never be noticed.
 
+mod fleet;
+
 use super::ask::Ask;
 use super::popular_queries::{Asked, Sketch};
 use super::remembered::Warmed;
@@ -12,7 +14,6 @@ use async_trait::async_trait;
 use penstock_config::disk;
 use penstock_config::policy::Policy;
 use penstock_engine::query::Filter;
-use penstock_engine::redis::{Link, cmd};
 use penstock_engine::serve::ProductAsk;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
@@ -28,10 +29,6 @@ const FILE: &str = "popular-queries.json";
 const KEEP: Duration = Duration::from_secs(60);
 /// Counts are halved this often.
 const AGE: Duration = Duration::from_secs(3_600);
-/// Queries an instance tells the others of.
-const TOLD: usize = 500;
-/// What an instance that is gone said is forgotten after so many seconds.
-const TOLD_FOR: i64 = 3_600;
 /// Between two looks whether requests still wait.
 const LOOK: Duration = Duration::from_millis(5);
 /// Requests that wait for so long are not about to stop; the rest is for the next round.
@@ -146,14 +143,6 @@ impl Warming {
             tracing::error!(file = %self.file.display(), %error, "the counted queries cannot be kept for a restart");
         }
     }
-}
-
-/// What an instance tells the others.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Told {
-    /// When, seconds since 1970.
-    at: i64,
-    top: Vec<Asked>,
 }
 
 /// Makes the rounds.
@@ -330,50 +319,6 @@ impl Warmer {
         }
         asks
     }
-
-    /// Tells the others what is asked most here.
-    async fn tell(&self, policy: &Policy) {
-        let Some(link) = &self.0.link else {
-            return;
-        };
-        let told = Told { at: self.0.clock.unix_seconds(), top: self.0.warming.top(TOLD) };
-        let told = serde_json::to_vec(&told).expect("texts and numbers");
-        let mut set = cmd("HSET");
-        set.arg(told_key(link)).arg(&self.0.settings.instance).arg(told);
-        // What is wrong with Redis is told by the link; the next minute is another chance.
-        let _ = link.call::<u64>(&policy.resilience, &set).await;
-    }
-
-    /// What the others say is asked most.
-    async fn told(&self, policy: &Policy) -> Vec<Asked> {
-        let Some(link) = &self.0.link else {
-            return Vec::new();
-        };
-        let mut get = cmd("HGETALL");
-        get.arg(told_key(link));
-        let told: HashMap<String, Vec<u8>> =
-            link.call(&policy.resilience, &get).await.unwrap_or_default();
-        let (mut others, mut gone) = (Vec::new(), Vec::new());
-        for (instance, json) in told {
-            match serde_json::from_slice::<Told>(&json) {
-                _ if instance == self.0.settings.instance => {}
-                Ok(told) if self.0.clock.unix_seconds() - told.at < TOLD_FOR => {
-                    others.extend(told.top);
-                }
-                Ok(_) | Err(_) => gone.push(instance),
-            }
-        }
-        if !gone.is_empty() {
-            let mut remove = cmd("HDEL");
-            remove.arg(told_key(link)).arg(gone);
-            let _ = link.call::<u64>(&policy.resilience, &remove).await;
-        }
-        others
-    }
-}
-
-fn told_key(link: &Link) -> String {
-    link.key("{warming}:queries")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
