@@ -501,6 +501,11 @@ async fn redis_dies_freezes_fills_and_nobody_notices() {
     one.post("/events", &event).await.expect(202);
     redis.thaw();
     goes_on().await;
+    // Slow: now within the deadline, now beyond it.
+    for pause in ["30", "200", "40", "300", "45"] {
+        redis.ask(&["CLIENT", "PAUSE", pause, "ALL"]);
+        goes_on().await;
+    }
     redis.kill();
     goes_on().await;
     hears(&one, false).await;
