@@ -42,6 +42,75 @@ pub struct Counts {
     pub events: u64,
 }
 
+/// A change of one product, as the shop or an operator asks for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProductChange {
+    /// The product is to be exactly so; added when there is none with its id.
+    Put(Product),
+    /// Some values of a product that is there.
+    Patch(ProductPatch),
+    /// The product with this id is to be gone. Its number is never given to another one.
+    Delete(String),
+}
+
+/// New values for a product; `None` leaves what is there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ProductPatch {
+    /// Whose values these are.
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its description; empty: none.
+    pub description: Option<String>,
+    /// Its category; empty: none.
+    pub category: Option<String>,
+    /// Its brand; empty: none.
+    pub brand: Option<String>,
+    /// In the shop's currency; `Some(None)`: unknown from now on.
+    pub price: Option<Option<f64>>,
+    /// Seconds since 1970; `Some(None)`: unknown from now on.
+    pub created_at: Option<Option<i64>>,
+    /// The shop's own figure; `Some(None)`: unknown from now on.
+    pub popularity: Option<Option<f64>>,
+}
+
+/// What became of a [`ProductChange`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changed {
+    /// It was not there before.
+    Added,
+    /// It was there with other values.
+    Updated,
+    /// It was there exactly so.
+    Unchanged,
+    /// It was there and is gone.
+    Deleted,
+    /// There is no product with this id to patch or delete.
+    Unknown,
+}
+
+/// A product that is different from what it was at an earlier revision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangedProduct {
+    /// The store's number for it.
+    pub ordinal: Ordinal,
+    /// The shop's id.
+    pub id: String,
+    /// As it is now; `None`: gone.
+    pub product: Option<Product>,
+}
+
+/// What changed between two revisions of the catalogue.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Changes {
+    /// The revision that has all of them and nothing later.
+    pub revision: u64,
+    /// Each changed product once, by ascending number. One that was deleted and added again is there twice,
+    /// because it has two numbers.
+    pub products: Vec<ChangedProduct>,
+}
+
 /// What others stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Foreign {
@@ -76,6 +145,26 @@ pub trait Bulk: Send + Sync {
 
     /// Grows with every change of a product (not of events).
     fn catalog_revision(&self) -> Result<u64, StoreError>;
+
+    /// What is different now from what it was at `revision`, read in one snapshot. `None`: more than `most`
+    /// products are, or the store does not know that far back any more; then everything is to be read.
+    fn changes_since(&self, revision: u64, most: usize) -> Result<Option<Changes>, StoreError> {
+        let _ = (revision, most);
+        Ok(None)
+    }
+
+    /// Changes products one by one in one transaction, durably; what became of each, in their order. Nothing is
+    /// changed on an error.
+    fn change_products(&self, changes: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError> {
+        let _ = changes;
+        Err(StoreError::Unavailable("this store does not change single products".into()))
+    }
+
+    /// Calls `wake` (which returns at once) soon after the catalogue has changed. A store that is not told of
+    /// changes never does; its revision is asked for now and then all the same.
+    fn wake_on_change(&self, wake: std::sync::Arc<dyn Fn() + Send + Sync>) {
+        let _ = wake;
+    }
 
     /// Rows in each table.
     fn counts(&self) -> Result<Counts, StoreError>;
