@@ -2,9 +2,11 @@
 //!
 //! A file (`penstock.toml`, see `config/defaults/penstock.toml` for every key) overridden by the
 //! environment. An environment variable that is empty counts as not set, except where "none" is a
-//! value: `PENSTOCK_UPSTREAM`, `PENSTOCK_TRUSTED_PROXIES`, `PENSTOCK_EMBEDDING_MODEL` and
-//! `PENSTOCK_REDIS_URL` empty mean none, whatever the file says. Relative paths are relative to the working directory.
+//! value: `PENSTOCK_UPSTREAM`, `PENSTOCK_TRUSTED_PROXIES`, `PENSTOCK_EMBEDDING_MODEL`, `PENSTOCK_REDIS_URL`,
+//! `PENSTOCK_DATABASE_URL` and `PENSTOCK_REPLICA_URLS` empty mean none, whatever the file says. Relative paths are relative to the working directory.
 
+mod database;
+mod node;
 mod parse;
 mod redis;
 mod secret;
@@ -13,7 +15,9 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use redis::{Redis, RedisKind, RedisNode, RedisUrl};
+pub use database::{Database, DatabaseTls, DatabaseUrl, PoolSettings, ReadFrom};
+pub use node::Node;
+pub use redis::{Redis, RedisKind, RedisUrl};
 pub use secret::Secret;
 pub use server::{Scheme, Server};
 
@@ -107,6 +111,8 @@ pub struct Bootstrap {
     pub upstream: Upstream,
     /// Redis; `None`: embedded.
     pub redis: Option<Redis>,
+    /// PostgreSQL; `None`: the store is a file in the data folder.
+    pub database: Option<Database>,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// A folder with an embedding model; `None`: what the index says.
@@ -207,12 +213,19 @@ impl Bootstrap {
         if let Some(file) = self.redis.as_ref().and_then(|redis| redis.password_file.as_ref()) {
             need("redis.password_file", "PENSTOCK_REDIS_PASSWORD_FILE", file, false);
         }
+        if let Some(database) = &self.database {
+            if let Some(file) = &database.password_file {
+                need("database.password_file", "PENSTOCK_DATABASE_PASSWORD_FILE", file, false);
+            }
+            if let Some(file) = &database.ca_file {
+                need("database.ca_file", "PENSTOCK_DATABASE_CA_FILE", file, false);
+            }
+        }
         problems
     }
 }
 
 fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
-    settings.refuse_remote(file);
     let listen = file.table("listen", |s| Listen {
         public: settings.address(s, "public", "PENSTOCK_LISTEN"),
         ops: settings.address(s, "ops", "PENSTOCK_OPS_LISTEN"),
@@ -258,6 +271,7 @@ fn read(file: &Section<'_>, settings: &Settings<'_>) -> Bootstrap {
         policy_dir,
         upstream,
         redis: file.table("redis", |s| read_redis(s, settings)),
+        database: file.table("database", |s| database::read(s, settings)),
         trusted_proxies,
         embedding_model: settings.optional_path(
             file,

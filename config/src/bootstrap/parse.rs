@@ -41,15 +41,18 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
 }
 
 pub(super) fn proxy_protocol(text: &str) -> Read<ProxyProtocol> {
-    match text {
-        "off" => Ok(ProxyProtocol::Off),
-        "required" => Ok(ProxyProtocol::Required),
-        _ => {
-            let message = format!("\"{}\" is not one of \"off\", \"required\"", printable(text));
-            let meant = closest(text, ["off", "required"]);
-            Err((message, meant.map(|word| format!("did you mean \"{word}\"?"))))
-        }
+    word(text, &[("off", ProxyProtocol::Off), ("required", ProxyProtocol::Required)])
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Read<T> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
     }
+    let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    let message = format!("\"{}\" is not one of {}", printable(text), known.join(", "));
+    let meant = closest(text, words.iter().map(|(word, _)| *word));
+    Err((message, meant.map(|word| format!("did you mean \"{word}\"?"))))
 }
 
 pub(super) fn whole_number(text: &str) -> Read<u64> {

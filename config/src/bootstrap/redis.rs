@@ -9,17 +9,12 @@
 //! With `rediss` in place of `redis`: over TLS. User and password are those of the servers;
 //! sentinels are asked without.
 
-use super::secret::{Secret, decode, shown};
-use super::server::{is_name, write_host};
-use crate::disk;
+use super::node::{Node, read_credentials, read_node};
+use super::secret::{Secret, shown};
 use crate::read::{Read, closest, printable};
 use std::fmt;
 use std::io;
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
-
-/// Longer than any password, shorter than a file named by mistake.
-const MAX_PASSWORD_BYTES: usize = 4_096;
 
 /// Redis, when there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,14 +33,7 @@ impl Redis {
         let Some(path) = &self.password_file else {
             return Ok(self.url.password.clone());
         };
-        let bytes = disk::read_bounded(path, MAX_PASSWORD_BYTES)?;
-        if bytes.len() > MAX_PASSWORD_BYTES {
-            return Err(io::Error::other("this is too long to be a password"));
-        }
-        let text =
-            String::from_utf8(bytes).map_err(|_| io::Error::other("the password is not UTF-8"))?;
-        let text = text.trim_end_matches(['\n', '\r']);
-        Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
+        Secret::in_file(path)
     }
 }
 
@@ -74,22 +62,6 @@ impl RedisKind {
     }
 }
 
-/// A node's address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RedisNode {
-    /// DNS name or IP address (IPv6 without brackets).
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl fmt::Display for RedisNode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_host(f, &self.host)?;
-        write!(f, ":{}", self.port)
-    }
-}
-
 /// A validated URL. Shown (`Display`, `Debug`) without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisUrl {
@@ -98,7 +70,7 @@ pub struct RedisUrl {
     /// Connections are TLS.
     pub tls: bool,
     /// At least one; exactly one of a single server.
-    pub nodes: Vec<RedisNode>,
+    pub nodes: Vec<Node>,
     /// ACL user; `None`: the default user.
     pub user: Option<String>,
     /// Its password.
@@ -198,7 +170,7 @@ fn parse(text: &str) -> Read<RedisUrl> {
     }
     let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
     let nodes: Result<Vec<_>, _> =
-        hosts.split(',').map(|host| read_node(host.trim(), *shape)).collect();
+        hosts.split(',').map(|host| read_node(host.trim(), usual_port(*shape))).collect();
     let nodes = match nodes {
         Ok(nodes) => nodes,
         Err((why, hint)) => return fail(why, hint),
@@ -240,42 +212,6 @@ fn parse(text: &str) -> Read<RedisUrl> {
     Ok(RedisUrl { kind, tls: *tls, nodes, user, password, db })
 }
 
-/// `user:password`, `:password`, or as `redis-cli` takes it too, `password` alone.
-fn read_credentials(text: &str) -> Option<(Option<String>, Option<Secret>)> {
-    let (user, password) = text.split_once(':').unwrap_or(("", text));
-    let some = |text: String| (!text.is_empty()).then_some(text);
-    Some((some(decode(user)?), some(decode(password)?).map(Secret::new)))
-}
-
-fn read_node(text: &str, shape: Shape) -> Read<RedisNode> {
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, port)) => (host, port),
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let bracketed = text.starts_with('[');
-    let good_host = if bracketed { host.parse::<Ipv6Addr>().is_ok() } else { is_name(host) };
-    if !good_host {
-        let hint = (!bracketed && text.parse::<Ipv6Addr>().is_ok())
-            .then(|| format!("write IPv6 addresses in brackets: [{text}]"));
-        let why = format!("\"{}\" is not a name and not an address", printable(host));
-        return Err((why, hint));
-    }
-    let usual = if shape == Shape::Sentinel { 26_379 } else { 6_379 };
-    let port = match port.strip_prefix(':') {
-        None if port.is_empty() => usual,
-        Some(digits) => match digits.parse() {
-            Ok(port) if port > 0 => port,
-            _ => {
-                let why =
-                    format!("the port of \"{}\" is not a number from 1 to 65535", printable(host));
-                return Err((why, None));
-            }
-        },
-        None => return Err(("there is something between a host and its port".into(), None)),
-    };
-    Ok(RedisNode { host: host.to_ascii_lowercase(), port })
-}
-
 /// The namespace: no braces (Redis Cluster places keys by what is between them), no colon.
 pub(super) fn namespace(text: &str) -> Read<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -285,4 +221,8 @@ pub(super) fn namespace(text: &str) -> Read<String> {
     let message = format!("\"{}\" cannot begin the keys in Redis", printable(text));
     let hint = "write 1 to 64 letters, digits, dots, dashes or underscores";
     Err((message, Some(hint.into())))
+}
+
+fn usual_port(shape: Shape) -> u16 {
+    if shape == Shape::Sentinel { 26_379 } else { 6_379 }
 }

@@ -1,6 +1,12 @@
 //! Text that is never shown.
 
+use crate::disk;
 use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// Longer than any password, shorter than a file named by mistake.
+const MAX_PASSWORD_BYTES: usize = 4_096;
 
 /// A password. `Debug` does not show it; there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -10,6 +16,18 @@ impl Secret {
     /// Keeps `text` from being shown.
     pub fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// What a file holds now, without line ends behind it; `None`: nothing.
+    pub(super) fn in_file(path: &Path) -> io::Result<Option<Self>> {
+        let bytes = disk::read_bounded(path, MAX_PASSWORD_BYTES)?;
+        if bytes.len() > MAX_PASSWORD_BYTES {
+            return Err(io::Error::other("this is too long to be a password"));
+        }
+        let text =
+            String::from_utf8(bytes).map_err(|_| io::Error::other("the password is not UTF-8"))?;
+        let text = text.trim_end_matches(['\n', '\r']);
+        Ok((!text.is_empty()).then(|| Self::new(text.to_owned())))
     }
 
     /// The text, for the one who needs it.

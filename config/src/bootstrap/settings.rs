@@ -8,10 +8,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-/// Settings of services this version cannot use: refusing them is better than ignoring them.
-const REMOTE: [&str; 2] = ["PENSTOCK_DATABASE_URL", "PENSTOCK_REPLICA_URLS"];
-const EMBEDDED_ONLY: &str = "this version runs embedded only and would not use it";
-
 pub(super) struct Settings<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     problems: RefCell<Vec<Problem>>,
@@ -133,23 +129,6 @@ impl<'a> Settings<'a> {
             .filter(|part| !part.is_empty())
             .filter_map(|part| self.noting(variable, parse(part)))
             .collect()
-    }
-
-    pub(super) fn refuse_remote(&self, file: &Section<'_>) {
-        if file.has("database") {
-            file.table("database", |section| {
-                section.ignore();
-                section.problem("", EMBEDDED_ONLY, Some("remove [database]".into()));
-            });
-        }
-        for variable in REMOTE {
-            for variable in [variable.to_owned(), format!("{variable}_FILE")] {
-                if self.variable(&variable).is_some() {
-                    let hint = format!("unset {variable}");
-                    self.noting::<()>(&variable, Err((EMBEDDED_ONLY.into(), Some(hint))));
-                }
-            }
-        }
     }
 
     fn variable(&self, name: &str) -> Option<String> {

@@ -319,20 +319,54 @@ fn every_mistake_has_its_place_and_advice() {
 }
 
 #[test]
-fn services_of_a_later_version_are_refused_not_ignored() {
-    for variable in ["PENSTOCK_DATABASE_URL_FILE", "PENSTOCK_REPLICA_URLS"] {
-        let problems = parse("", &[(variable, "postgres://x")]).expect_err(variable);
-        let expected = format!(
-            "environment: {variable}: this version runs embedded only and would not use it; \
-             unset {variable}"
-        );
-        assert_eq!(problems, [expected]);
-    }
-    assert_eq!(
-        parse("[database]\nurl = \"postgres://x\"\n", &[]).expect_err("refused"),
-        ["penstock.toml:1:2: database: this version runs embedded only and would not use it; \
-             remove [database]"]
-    );
+fn a_database_is_read_with_what_replicas_leave_out() {
+    let read = |pairs: &[(&str, &str)]| parse("", pairs).unwrap().database;
+    assert_eq!(read(&[]), None);
+    assert_eq!(read(&[("PENSTOCK_DATABASE_URL", "")]), None);
+    let found = read(&[
+        ("PENSTOCK_DATABASE_URL", "postgres://shop:p%40ss@db1,db2:5433/catalogue"),
+        (
+            "PENSTOCK_REPLICA_URLS",
+            "postgres://db3, postgresql://reader@[::1]:5434/x?sslmode=disable",
+        ),
+        ("PENSTOCK_KEEP_MONTHS", "24"),
+        ("PENSTOCK_READ_FROM", "round-robin"),
+    ]);
+    let found = found.unwrap();
+    assert_eq!(found.url.to_string(), "postgres://shop@db1:5432,db2:5433/catalogue");
+    let password = |url| found.password(url).unwrap().unwrap().expose().to_owned();
+    assert_eq!(password(&found.url), "p@ss");
+    assert_eq!(found.url.tls, DatabaseTls::Verified);
+    let replicas: Vec<String> = found.replicas.iter().map(ToString::to_string).collect();
+    assert_eq!(replicas, ["postgres://shop@db3:5432/catalogue", "postgres://reader@[::1]:5434/x"]);
+    assert_eq!(password(&found.replicas[0]), "p@ss");
+    assert_eq!(found.replicas[1].tls, DatabaseTls::Disabled);
+    assert_eq!((found.pool.connections, found.pool.overflow), (20, 10));
+    assert_eq!((found.keep_months, found.read_from), (Some(24), ReadFrom::RoundRobin));
+    assert!(!format!("{found:?}").contains("p@ss"));
+
+    let local = read(&[("PENSTOCK_DATABASE_URL", "postgres://shop@localhost")]).unwrap();
+    assert_eq!(local.url.to_string(), "postgres://shop@localhost:5432/shop");
+    assert_eq!(local.url.tls, DatabaseTls::Disabled);
+}
+
+#[test]
+fn urls_that_are_no_database_say_why() {
+    let check = |url: &str, expected: &str| {
+        let problems = parse("", &[("PENSTOCK_DATABASE_URL", url)]).expect_err(url).join("\n");
+        assert!(problems.contains(expected), "{url}: {problems}");
+        assert!(!problems.contains("secret"), "{problems}");
+    };
+    check("shop:secret@db", "has no scheme; write \"postgres://…@db\"");
+    check("postgre://shop:secret@db", "did you mean postgres://?");
+    check("mysql://db", "write postgres://");
+    check("postgres://db/shop", "the URL names no user; write postgres://user@host/database");
+    check("postgres://u:secret@db:99999/shop", "is not a number from 1 to 65535");
+    check("postgres://u:secret%zz@db", "not percent-encoded");
+    check("postgres://u@db/a/b", "only the name of the database");
+    check("postgres://u:secret@db/a?sslmode=maybe", "sslmode is disable, require or verify-full");
+    let replicas = |url| parse("", &[("PENSTOCK_REPLICA_URLS", url)]).expect_err(url).join("\n");
+    assert!(replicas("postgres://a@b").contains("no database.url to write to"));
 }
 
 #[test]

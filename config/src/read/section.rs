@@ -173,12 +173,6 @@ impl<'a> Section<'a> {
         self.own.is_some_and(|own| own.contains_key(key))
     }
 
-    /// Whatever is in here is accepted; used where the whole section is refused in one sentence.
-    pub(crate) fn ignore(&self) {
-        let keys = self.own.into_iter().flatten().map(|(key, _)| key.get_ref().to_string());
-        self.asked.borrow_mut().extend(keys);
-    }
-
     fn lookup(&self, key: &str) -> Option<Found<'a>> {
         let mut layers = self.own.iter().chain(&self.fallbacks);
         layers.find_map(|table| entry(table, key))

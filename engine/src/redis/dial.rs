@@ -1,7 +1,7 @@
 //! From settings to a connection: one server, the master that sentinels name, or a cluster.
 
 use super::sentinel::Sentinels;
-use penstock_config::bootstrap::{Redis, RedisKind, RedisNode};
+use penstock_config::bootstrap::{Node, Redis, RedisKind};
 use rand::seq::SliceRandom;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
@@ -92,10 +92,7 @@ impl Dialler {
     }
 
     /// A connection to one server, to listen on; in a cluster any node hears everything.
-    pub async fn one(
-        &mut self,
-        pushed: Pushed,
-    ) -> Result<(MultiplexedConnection, RedisNode), String> {
+    pub async fn one(&mut self, pushed: Pushed) -> Result<(MultiplexedConnection, Node), String> {
         let mut nodes = match &mut self.sentinels {
             None => self.settings.url.nodes.clone(),
             Some(sentinels) => vec![sentinels.master().await?],
@@ -123,11 +120,7 @@ impl Dialler {
         }
     }
 
-    async fn open(
-        &self,
-        node: &RedisNode,
-        pushed: Pushed,
-    ) -> Result<MultiplexedConnection, String> {
+    async fn open(&self, node: &Node, pushed: Pushed) -> Result<MultiplexedConnection, String> {
         let login = self.login()?;
         let info = address(node, self.settings.url.tls)
             .into_connection_info()
@@ -207,7 +200,7 @@ pub(super) async fn connect(
     tokio::time::timeout(CONNECT, connecting).await.map_err(|_| late(CONNECT))?.map_err(text)
 }
 
-pub(super) fn address(node: &RedisNode, tls: bool) -> ConnectionAddr {
+pub(super) fn address(node: &Node, tls: bool) -> ConnectionAddr {
     let (host, port) = (node.host.clone(), node.port);
     if tls {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }

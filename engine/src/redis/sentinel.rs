@@ -1,7 +1,7 @@
 //! Who is master: the sentinels know.
 
 use super::dial::{address, connect, text};
-use penstock_config::bootstrap::RedisNode;
+use penstock_config::bootstrap::Node;
 use redis::IntoConnectionInfo;
 use redis::aio::MultiplexedConnection;
 use std::time::Duration;
@@ -13,17 +13,17 @@ const ANSWER: Duration = Duration::from_millis(500);
 pub(super) struct Sentinels {
     service: String,
     tls: bool,
-    nodes: Vec<RedisNode>,
+    nodes: Vec<Node>,
     connection: Option<MultiplexedConnection>,
 }
 
 impl Sentinels {
-    pub fn new(service: &str, nodes: &[RedisNode], tls: bool) -> Self {
+    pub fn new(service: &str, nodes: &[Node], tls: bool) -> Self {
         Self { service: service.to_owned(), tls, nodes: nodes.to_vec(), connection: None }
     }
 
     /// The master, or why nobody says.
-    pub async fn master(&mut self) -> Result<RedisNode, String> {
+    pub async fn master(&mut self) -> Result<Node, String> {
         if let Some(connection) = &mut self.connection {
             match ask(connection, &self.service).await {
                 Ok(master) => return Ok(master),
@@ -45,10 +45,7 @@ impl Sentinels {
         Err(why)
     }
 
-    async fn ask_node(
-        &self,
-        node: &RedisNode,
-    ) -> Result<(MultiplexedConnection, RedisNode), String> {
+    async fn ask_node(&self, node: &Node) -> Result<(MultiplexedConnection, Node), String> {
         let info = address(node, self.tls).into_connection_info().map_err(text)?;
         let mut connection = tokio::time::timeout(ANSWER, connect(info, None))
             .await
@@ -58,7 +55,7 @@ impl Sentinels {
     }
 }
 
-async fn ask(connection: &mut MultiplexedConnection, service: &str) -> Result<RedisNode, String> {
+async fn ask(connection: &mut MultiplexedConnection, service: &str) -> Result<Node, String> {
     let mut question = redis::cmd("SENTINEL");
     question.arg("get-master-addr-by-name").arg(service);
     let answer = tokio::time::timeout(ANSWER, question.query_async(connection)).await;
@@ -67,5 +64,5 @@ async fn ask(connection: &mut MultiplexedConnection, service: &str) -> Result<Re
     let (host, port) = answer.ok_or_else(|| {
         format!("it knows no service \"{service}\"; write the name its configuration has")
     })?;
-    Ok(RedisNode { host, port })
+    Ok(Node { host, port })
 }
