@@ -14,5 +14,6 @@ pub mod resilience;
 pub mod retrieve;
 pub mod serve;
 pub mod store;
+pub mod trace;
 #[cfg(feature = "train")]
 pub mod train;

@@ -3,8 +3,10 @@
 //! Two halves: [`Store`] is what a request may wait for (every call under a deadline of the
 //! caller's), [`Bulk`] is what start-up, import and jobs stream through.
 
+pub mod postgres;
 pub mod sqlite;
 
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 use crate::catalog::{Event, Ordinal, Product, UserEvent};

@@ -1,0 +1,319 @@
+//! The shop's PostgreSQL: one server for writes, replicas for reads.
+//!
+//! - Requests never wait for a server that is known to be down: each has a breaker, and what it cannot answer another
+//!   one does ([`servers`]); who is well, and how far behind, is looked at every second ([`watch`]).
+//! - Connections are kept in bounded pools ([`pool`]) on threads of the store's own, so that callers may be on any
+//!   runtime, and one that stops waiting leaves no connection half used.
+//! - The schema is in the binary ([`migrate`]); every query that serving asks is in [`query`].
+//! - What others do to the tables is heard ([`listen`]), from other instances and from any SQL client.
+
+mod bulk;
+mod changes;
+mod connect;
+mod fault;
+mod import;
+mod listen;
+mod migrate;
+mod moments;
+mod observe;
+mod partitions;
+mod pool;
+mod query;
+mod rows;
+mod server;
+mod servers;
+mod session;
+mod ship;
+mod slow;
+mod watch;
+
+pub use migrate::{Migrated, migrate};
+pub use observe::{FellBack, Observe, Unobserved};
+pub use pool::PoolStatus;
+pub use server::ServerStatus;
+
+use crate::catalog::{Event, Product, UserEvent};
+use crate::store::{Store, StoreError};
+use fault::Fault;
+use futures::future::BoxFuture;
+use listen::Heard;
+use moments::Moments;
+use penstock_config::bootstrap::Database;
+use penstock_config::clock::SharedClock;
+use penstock_config::policy::{BreakerPolicy, Policy};
+use query::{Params, Query};
+use servers::Servers;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_postgres::Row;
+
+/// Threads that talk to the servers; they hardly compute.
+const THREADS: usize = 2;
+/// How long opening waits for the database.
+const OPENING: Duration = Duration::from_secs(10);
+
+type Hook<T> = Mutex<Vec<Arc<dyn Fn(T) + Send + Sync>>>;
+
+/// See the module.
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    /// `Some` until the store is dropped.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// What the store's tasks share.
+struct Shared {
+    servers: Arc<Servers>,
+    moments: Moments,
+    application: String,
+    /// The latest revision of the catalogue that was seen.
+    revision: AtomicU64,
+    wake: Hook<()>,
+    users: Hook<UsersChanged>,
+}
+
+/// Users have events that were not there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsersChanged {
+    /// Whose; `None`: anybody's.
+    pub users: Option<Vec<String>>,
+    /// Another instance stored them, and tells the fleet itself.
+    pub by_the_fleet: bool,
+}
+
+impl PostgresStore {
+    /// Connects, and looks whether the schema is there. `instance` names this process at the server.
+    ///
+    /// Errors: [`StoreError::Unavailable`] when no server that takes writes answers or the schema is not there (with
+    /// what to do), [`StoreError::Format`] when it is of a newer version.
+    pub fn open(
+        settings: Database,
+        instance: &str,
+        clock: SharedClock,
+        observer: Arc<dyn Observe>,
+    ) -> Result<Self, StoreError> {
+        let unavailable =
+            |error: std::io::Error| StoreError::Unavailable(format!("database: {error}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("database")
+            .enable_all()
+            .build()
+            .map_err(unavailable)?;
+        let breaker = Policy::default().resilience.breaker;
+        let settings = Arc::new(settings);
+        let servers = Servers::new(&settings, instance, breaker, &clock, &observer);
+        let shared = Arc::new(Shared {
+            servers: Arc::new(servers.map_err(unavailable)?),
+            moments: Moments::new(settings.max_lag),
+            application: format!("penstock:{instance}"),
+            revision: AtomicU64::new(0),
+            wake: Mutex::default(),
+            users: Mutex::default(),
+        });
+        let store = Self { shared: shared.clone(), runtime: Some(runtime) };
+        store.wait(async move { shared.verify().await })?;
+        let runtime = store.runtime();
+        runtime.spawn(watch::watch(store.shared.servers.clone()));
+        let hearing = store.shared.clone();
+        let connector = store.shared.servers.primary.connector.clone();
+        runtime.spawn(listen::listen(connector, move |heard| hearing.hear(heard)));
+        Ok(store)
+    }
+
+    /// The breaker's rules of the policy in force.
+    pub fn set_breaker(&self, policy: BreakerPolicy) {
+        self.shared.servers.breaker.store(Arc::new(policy));
+    }
+
+    /// Every server, the primary first.
+    pub fn servers(&self) -> Vec<ServerStatus> {
+        self.shared.servers.status()
+    }
+
+    /// Calls `told` when users have new events, whoever stored them but this instance.
+    pub fn on_users(&self, told: Arc<dyn Fn(UsersChanged) + Send + Sync>) {
+        lock(&self.shared.users).push(told);
+    }
+
+    fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.runtime.as_ref().expect("there until the store is dropped")
+    }
+
+    /// Does `work` on the store's threads. It is done to its end, also when the caller stops waiting.
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        let trace_id = crate::trace::current();
+        self.runtime().spawn(crate::trace::within(trace_id, work))
+    }
+
+    /// The same for a caller whose thread may block, on a runtime or not.
+    fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let (done, result) = std::sync::mpsc::sync_channel(1);
+        self.spawn(async move {
+            let _ = done.send(work.await);
+        });
+        result.recv().expect("work on the store's threads does not panic")
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        query: &'static Query,
+        params: Params,
+        since: impl FnOnce(&Moments) -> Option<Instant> + Send + 'static,
+        made: impl FnOnce(Vec<Row>) -> Result<T, tokio_postgres::Error> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let shared = self.shared.clone();
+        let reading = self.spawn(async move {
+            let since = since(&shared.moments);
+            let rows = shared.servers.read(query, &params, since).await;
+            rows.and_then(|rows| made(rows).map_err(Fault::from)).map_err(|fault| fault.told(doing))
+        });
+        Box::pin(async move { reading.await.unwrap_or_else(|_| Err(ended(doing))) })
+    }
+}
+
+impl Shared {
+    async fn verify(&self) -> Result<(), StoreError> {
+        let verifying = async {
+            let client = self.servers.primary.pool.get().await;
+            let client = client.map_err(|fault| fault.told("connecting to the database"))?;
+            migrate::verify(&client).await
+        };
+        tokio::time::timeout(OPENING, verifying).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!(
+                "connecting to the database {}: no answer within {OPENING:?}",
+                self.servers.settings.url
+            )))
+        })
+    }
+
+    fn hear(&self, heard: Heard) {
+        let now = self.servers.clock.now();
+        match heard {
+            Heard::Products => {
+                self.moments.note_products(now);
+                call(&self.wake, ());
+            }
+            // Noted when they were stored, which is earlier.
+            Heard::Users { by, .. } if by == self.application => {}
+            Heard::Users { users, by } => {
+                match &users {
+                    Some(users) => {
+                        self.moments.note_users(users.iter().map(String::as_str), now);
+                    }
+                    None => self.moments.note_everybody(now),
+                }
+                let by_the_fleet = by.starts_with("penstock:");
+                call(&self.users, UsersChanged { users, by_the_fleet });
+            }
+            Heard::Missed => {
+                self.moments.note_everybody(now);
+                self.moments.note_products(now);
+                call(&self.users, UsersChanged { users: None, by_the_fleet: true });
+            }
+        }
+    }
+
+    /// Stores events at the primary; may be repeated.
+    async fn store_events(&self, events: &[Event]) -> Result<Vec<bool>, Fault> {
+        let servers = &self.servers;
+        let began = servers.clock.now();
+        let storing = async {
+            let mut client = servers.primary.pool.get().await?;
+            ship::store(&mut client, events).await
+        };
+        let policy = servers.breaker.load();
+        let its_fault = Fault::is_the_servers;
+        let called = servers.primary.breaker.call(&policy, &*servers.clock, storing, its_fault);
+        let stored = called.await.map_err(Fault::Open)?;
+        let now = servers.clock.now();
+        servers.observer.queried("append_events", now.saturating_duration_since(began));
+        match &stored {
+            Ok(_) => self.moments.note_users(events.iter().map(|event| &*event.user_id), now),
+            Err(fault) if fault.kind() == fault::Kind::ReadOnly => servers.primary.pool.forget(),
+            Err(_) => {}
+        }
+        stored
+    }
+}
+
+fn call<T: Clone>(hooks: &Hook<T>, what: T) {
+    let hooks = lock(hooks).clone();
+    hooks.iter().for_each(|hook| hook(what.clone()));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ended(doing: &str) -> StoreError {
+    StoreError::Unavailable(format!("{doing}: the store is being closed"))
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting for threads is not allowed where a store may be dropped: on a runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Store for PostgresStore {
+    fn products(
+        &self,
+        ids: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Product>>, StoreError>> {
+        // No product has a NUL in its id, and PostgreSQL takes no text that has.
+        let asked: Vec<String> = ids.iter().filter(|id| !id.contains('\0')).cloned().collect();
+        self.read(
+            "reading products",
+            &query::PRODUCTS,
+            vec![Box::new(asked)],
+            Moments::of_products,
+            move |rows| {
+                let mut found = std::collections::HashMap::with_capacity(rows.len());
+                for row in &rows {
+                    let product = rows::product(row)?;
+                    found.insert(product.id.clone(), product);
+                }
+                Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+            },
+        )
+    }
+
+    fn recent_events(
+        &self,
+        user_id: String,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserEvent>, StoreError>> {
+        if user_id.contains('\0') || limit == 0 {
+            return Box::pin(async { Ok(Vec::new()) });
+        }
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(
+            "reading events",
+            &query::RECENT_EVENTS,
+            vec![Box::new(user_id.clone()), Box::new(most)],
+            move |moments| moments.of_user(&user_id),
+            |rows| rows.iter().map(|row| rows::user_event(row, 1)).collect(),
+        )
+    }
+
+    fn append_events(&self, events: Vec<Event>) -> BoxFuture<'_, Result<Vec<bool>, StoreError>> {
+        if events.is_empty() {
+            return Box::pin(async { Ok(Vec::new()) });
+        }
+        let shared = self.shared.clone();
+        let storing = self.spawn(async move { shared.store_events(&events).await });
+        Box::pin(async move {
+            let stored = storing.await.map_err(|_| ended("storing events"))?;
+            stored.map_err(|fault| fault.told("storing events"))
+        })
+    }
+}

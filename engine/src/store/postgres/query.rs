@@ -1,0 +1,86 @@
+//! Every query that serving asks, in one place. What jobs, imports and migrations do is with them.
+
+use tokio_postgres::types::ToSql;
+
+/// A query and what it is for.
+#[derive(Debug)]
+pub(super) struct Query {
+    /// As in metrics and logs.
+    pub name: &'static str,
+    pub sql: &'static str,
+}
+
+/// Values of a query's parameters.
+pub(super) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
+
+/// What an operator recognises a query by: one line, single spaces. Values are never in it.
+pub(super) fn normalised(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+pub(super) const PRODUCTS: Query = Query {
+    name: "products",
+    sql: "SELECT product_id, name, description, category, brand, price, created_at, popularity
+          FROM penstock.products WHERE product_id = ANY($1)",
+};
+
+pub(super) const RECENT_EVENTS: Query = Query {
+    name: "recent_events",
+    sql: "SELECT event_id, product_id, event_type::text, \"timestamp\" FROM penstock.events
+          WHERE user_id = $1 ORDER BY \"timestamp\" DESC, stored_by DESC, event_id DESC LIMIT $2",
+};
+
+pub(super) const REVISION: Query =
+    Query { name: "revision", sql: "SELECT revision FROM penstock.catalog" };
+
+pub(super) const STORE_ID: Query =
+    Query { name: "store_id", sql: "SELECT value FROM penstock.meta WHERE name = 'store_id'" };
+
+pub(super) const COUNTS: Query = Query {
+    name: "counts",
+    sql: "SELECT (SELECT count(*) FROM penstock.products), (SELECT count(*) FROM penstock.event_ids)",
+};
+
+/// What changed after a revision; one statement is one snapshot. A row without a product tells the revision and how
+/// far back is known.
+pub(super) const CHANGES: Query = Query {
+    name: "changes",
+    sql: "WITH c AS (SELECT revision, forgotten FROM penstock.catalog)
+          SELECT c.revision, c.forgotten, d.ordinal, d.product_id, p.ordinal IS NOT NULL,
+              p.name, p.description, p.category, p.brand, p.price, p.created_at, p.popularity
+          FROM c LEFT JOIN LATERAL (
+              SELECT DISTINCT ordinal, product_id FROM penstock.product_changes
+              WHERE revision > $1 ORDER BY ordinal LIMIT $2) d ON true
+          LEFT JOIN penstock.products p ON p.ordinal = d.ordinal
+          ORDER BY d.ordinal",
+};
+
+pub(super) const CATALOG_PAGE: Query = Query {
+    name: "catalog",
+    sql: "SELECT product_id, name, description, category, brand, price, created_at, popularity, ordinal
+          FROM penstock.products WHERE ordinal > $1 ORDER BY ordinal LIMIT $2",
+};
+
+/// Every event: for jobs, which read all of them.
+pub(super) const EVENTS: Query = Query {
+    name: "events",
+    sql: "SELECT user_id, product_id, event_type::text, \"timestamp\" FROM penstock.events",
+};
+
+/// The primary's second: that something is written even in an idle shop, and up to where everything is.
+pub(super) const BEAT: Query = Query {
+    name: "heartbeat",
+    sql: "WITH beat AS (
+              UPDATE penstock.heartbeat SET beat = beat + 1, at = clock_timestamp()
+              WHERE at < clock_timestamp() - interval '500 milliseconds' RETURNING 1)
+          SELECT (pg_current_wal_flush_lsn() - '0/0')::text, (SELECT count(*) FROM beat),
+              (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT beat FROM penstock.heartbeat)",
+};
+
+/// A replica's second.
+pub(super) const FOLLOWS: Query = Query {
+    name: "heartbeat",
+    sql: "SELECT pg_is_in_recovery(),
+              CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_replay_lsn() - '0/0')::text END,
+              (SELECT beat FROM penstock.heartbeat)",
+};

@@ -1,0 +1,117 @@
+//! One server: its pool, its breaker, and how well it is.
+
+use super::connect::Connector;
+use super::fault::Fault;
+use super::observe::Observe;
+use super::pool::{Pool, PoolStatus};
+use super::query::{Params, Query};
+use crate::resilience::Breaker;
+use penstock_config::bootstrap::PoolSettings;
+use penstock_config::clock::SharedClock;
+use penstock_config::policy::BreakerPolicy;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_postgres::Row;
+
+/// What the watch found out about a server.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health {
+    /// It answers, and what it has is the primary's.
+    pub well: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// Everything that was stored before this moment is here; of the primary that is always now.
+    pub has_all_until: Option<Instant>,
+    /// How far it is behind.
+    pub lag: Option<Duration>,
+}
+
+/// A server as the status page has it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ServerStatus {
+    /// Host and port, or several of which one takes writes.
+    pub name: String,
+    /// It is asked.
+    pub in_rotation: bool,
+    /// Why not, or what was wrong last.
+    pub why: Option<String>,
+    /// Seconds behind the primary; of the primary itself 0, `None`: not known.
+    pub lag_seconds: Option<f64>,
+    /// State of the breaker in front of it.
+    pub breaker: &'static str,
+    /// Its connections.
+    pub pool: PoolStatus,
+}
+
+/// See the module.
+pub(super) struct Server {
+    pub name: String,
+    pub connector: Connector,
+    pub pool: Pool,
+    pub breaker: Breaker,
+    health: Mutex<Health>,
+    clock: SharedClock,
+}
+
+impl Server {
+    pub fn new(
+        role: &str,
+        connector: Connector,
+        pool: PoolSettings,
+        clock: SharedClock,
+        observer: Arc<dyn Observe>,
+    ) -> Self {
+        let nodes: Vec<String> = connector.url.nodes.iter().map(ToString::to_string).collect();
+        let name = nodes.join(",");
+        Self {
+            breaker: Breaker::new(format!("{role} {name}"), clock.now()),
+            pool: Pool::new(connector.clone(), pool, clock.clone(), observer),
+            name,
+            connector,
+            health: Mutex::default(),
+            clock,
+        }
+    }
+
+    pub fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One attempt at a query, through the breaker.
+    pub async fn ask(
+        &self,
+        policy: &BreakerPolicy,
+        query: &Query,
+        params: &Params,
+    ) -> Result<Vec<Row>, Fault> {
+        let asked = async {
+            let client = self.pool.get().await?;
+            let statement = client.prepare_cached(query.sql).await?;
+            let params: Vec<_> = params.iter().map(|param| &**param as _).collect();
+            Ok(client.query(&statement, &params).await?)
+        };
+        let its_fault = Fault::is_the_servers;
+        match self.breaker.call(policy, &*self.clock, asked, its_fault).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(fault)) => {
+                if fault.kind() == super::fault::Kind::ReadOnly {
+                    self.pool.forget();
+                }
+                Err(fault)
+            }
+            Err(open) => Err(Fault::Open(open)),
+        }
+    }
+
+    pub fn status(&self, in_rotation: bool) -> ServerStatus {
+        let health = self.health().clone();
+        ServerStatus {
+            name: self.name.clone(),
+            in_rotation,
+            why: health.why,
+            lag_seconds: health.lag.map(|lag| lag.as_secs_f64()),
+            breaker: self.breaker.state().name(),
+            pool: self.pool.status(),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The store over PostgreSQL, as requests and jobs use it, with real servers that are killed; and the servers
+//! themselves, as the tests start them.
+
+mod contract;
+mod replicas;
+mod server;
+mod stores;
