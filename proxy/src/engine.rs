@@ -6,6 +6,7 @@
 use crate::app::App;
 use anyhow::Context;
 use penstock_engine::serve::{Engine, EngineError, Options};
+use penstock_engine::store::{DataStore, PostgresStore};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -53,7 +54,10 @@ fn open(app: &App) -> Result<(), EngineError> {
         clock: app.clock.clone(),
         caches: Some(app.caches.clone()),
     };
-    let opened = Engine::open(options, app.policies.current());
+    let opened = store(app).and_then(|store| match store {
+        Some(store) => Engine::with_store(options, store, app.policies.current()),
+        None => Engine::open(options, app.policies.current()),
+    });
     let engine = opened.inspect_err(|error| {
         tracing::error!(%error, "no search and no recommendations: the engine cannot be opened");
         app.engine.failed(error.to_string());
@@ -63,6 +67,14 @@ fn open(app: &App) -> Result<(), EngineError> {
     // Told of what was accepted before there was anybody to tell.
     engine.policy_changed(app.policies.current());
     Ok(())
+}
+
+/// The shop's database, if there is one.
+fn store(app: &App) -> Result<Option<Arc<dyn DataStore>>, EngineError> {
+    let Some(database) = app.settings.database.clone() else { return Ok(None) };
+    let observer = Arc::new(app.metrics.database.clone());
+    let store = PostgresStore::open(database, &app.settings.instance, app.clock.clone(), observer)?;
+    Ok(Some(Arc::new(store)))
 }
 
 /// Opens the engine on a thread of its own, as soon as what keeps it from opening is gone.

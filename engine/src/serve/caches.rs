@@ -3,11 +3,12 @@
 
 use super::candidates::Pool;
 use crate::cache::{
-    CacheKind, Cached, Change, Entry, Freshness, Key, Ledger, Lives, Log, Observe, Tags, Tiered,
-    Versions,
+    CacheKind, Cached, Change, Entry, Freshness, Key, Ledger, Lives, Log, Observe, Reason, Tags,
+    Tiered, Versions,
 };
 use crate::catalog::{Product, UserEvent};
 use crate::redis::Link;
+use crate::store::UsersChanged;
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::{Policy, Weights};
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,20 @@ impl Caches {
 
     pub(super) fn tell(&self, change: Change) {
         self.log.tell(change);
+    }
+
+    /// Users have events that somebody else stored. Who is of the fleet tells it; where there is none that can be told,
+    /// everybody notes it alone.
+    pub(super) fn users_changed(&self, changed: UsersChanged) {
+        let changes = match changed.users {
+            Some(users) => vec![Change { reason: Reason::Import, ..Change::users(users) }],
+            None => [CacheKind::Features, CacheKind::Results, CacheKind::Candidates]
+                .map(|layer| Change::all(Some(layer), Reason::Import))
+                .into(),
+        };
+        for change in changes {
+            if changed.by_the_fleet { self.log.note(&change) } else { self.log.tell(change) }
+        }
     }
 
     pub(super) fn now_millis(&self) -> i64 {

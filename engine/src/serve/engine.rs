@@ -9,7 +9,7 @@ use crate::cache::{Change, Versions};
 use crate::catalog::Event;
 use crate::resilience::{AtMost, Breaker, Mode};
 use crate::retrieve::Source;
-use crate::store::{DataStore, StoreError};
+use crate::store::{DataStore, DatabaseStatus, StoreError};
 use arc_swap::ArcSwapOption;
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::Policy;
@@ -115,6 +115,10 @@ impl Engine {
         let mut store_tag = store.store_id()?;
         store_tag.truncate(STORE_TAG);
         let caches = options.caches;
+        store.policy_changed(&policy);
+        if let Some(caches) = caches.clone() {
+            store.on_users(Arc::new(move |changed| caches.users_changed(changed)));
+        }
         let keeper = Keeper::start(source, snapshot.clone(), policy)
             .map_err(|error| failed("the keeper's thread", error))?;
         let store_breaker = Breaker::new("store", options.clock.now());
@@ -135,6 +139,7 @@ impl Engine {
         if let Some(caches) = &self.caches {
             caches.remember_weights(&policy);
         }
+        self.store.policy_changed(&policy);
         self.keeper.policy_changed(policy);
     }
 
@@ -278,6 +283,11 @@ impl Engine {
     /// In front of what requests read from the store; to be forced or looked at.
     pub fn store_breaker(&self) -> &Breaker {
         &self.store_breaker
+    }
+
+    /// The servers of the database; `None`: the store is a file.
+    pub fn database(&self) -> Option<DatabaseStatus> {
+        self.store.database()
     }
 
     /// What is running.

@@ -71,6 +71,10 @@ fn seen(event: &Event) -> UserEvent {
 }
 
 impl Bulk for Memory {
+    fn place(&self) -> String {
+        "memory".into()
+    }
+
     fn store_id(&self) -> Result<String, StoreError> {
         Ok("memory".into())
     }

@@ -113,6 +113,24 @@ pub struct Changes {
     pub products: Vec<ChangedProduct>,
 }
 
+/// Users have events that were not there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsersChanged {
+    /// Whose; `None`: anybody's.
+    pub users: Option<Vec<String>>,
+    /// Another instance stored them, which tells the fleet itself.
+    pub by_the_fleet: bool,
+}
+
+/// How it stands with a database.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct DatabaseStatus {
+    /// Takes writes.
+    pub primary: postgres::ServerStatus,
+    /// Are read from.
+    pub replicas: Vec<postgres::ServerStatus>,
+}
+
 /// What others stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Foreign {
@@ -166,6 +184,25 @@ pub trait Bulk: Send + Sync {
     /// changes never does; its revision is asked for now and then all the same.
     fn wake_on_change(&self, wake: std::sync::Arc<dyn Fn() + Send + Sync>) {
         let _ = wake;
+    }
+
+    /// Calls `told` (which returns at once) when users have new events that were not stored through this handle, and
+    /// once more when those that were are there for everybody to read. A store that is not told of any never does.
+    fn on_users(&self, told: std::sync::Arc<dyn Fn(UsersChanged) + Send + Sync>) {
+        let _ = told;
+    }
+
+    /// What the policy says about breakers is in force.
+    fn policy_changed(&self, policy: &penstock_config::policy::Policy) {
+        let _ = policy;
+    }
+
+    /// Where it is, as an operator knows it.
+    fn place(&self) -> String;
+
+    /// The servers it is on; `None`: it is a file.
+    fn database(&self) -> Option<DatabaseStatus> {
+        None
     }
 
     /// Rows in each table.

@@ -27,6 +27,7 @@ pub(super) fn of(app: &App) -> Value {
         "load": app.ladder.status(app),
         "redis": app.link.as_ref().map(|link| redis(&link.status())),
         "caches": caches(app),
+        "database": app.engine.get().ok().and_then(|engine| engine.database()),
         "keys": app.keys.status(),
         "engine": engine,
         "upstream": app.upstream.status(),
@@ -46,6 +47,7 @@ pub(super) fn refresh(app: &App) {
     metrics.limits.refresh(app);
     metrics.layers.refresh(app);
     metrics.load.refresh(app);
+    metrics.database.refresh(app);
     metrics.pages.refresh(app);
     let keys = app.keys.status();
     metrics.keys.set(keys.keys as i64);

@@ -4,6 +4,7 @@
 //! configuration, statuses are numbers. Nothing a client writes becomes a label.
 
 use super::caches::{Named, PageMetrics};
+use super::database::DatabaseMetrics;
 use super::layers::LayerMetrics;
 use super::limits::LimitMetrics;
 use super::load::LoadMetrics;
@@ -45,6 +46,8 @@ pub struct Metrics {
     pub pages: PageMetrics,
     /// The ladder.
     pub load: LoadMetrics,
+    /// The shop's database.
+    pub database: DatabaseMetrics,
     /// API keys in the file.
     pub keys: IntGauge,
     /// Lines of the keys' file that cannot be used.
@@ -139,6 +142,7 @@ impl Metrics {
             limits: LimitMetrics::register(&r)?,
             layers: LayerMetrics::register(&r, &named)?,
             load: LoadMetrics::register(&r)?,
+            database: DatabaseMetrics::register(&r)?,
             pages: PageMetrics::new(named),
             keys: r.gauge("penstock_keys", "API keys, revoked and expired ones too")?,
             keys_problems: r

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod caches;
+mod database;
 pub mod layers;
 pub mod limits;
 mod load;

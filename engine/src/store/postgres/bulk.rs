@@ -7,9 +7,10 @@ use super::session::Session;
 use super::{PostgresStore, Shared, lock, rows};
 use crate::catalog::{Ordinal, UserEvent};
 use crate::store::{
-    Bulk, Changed, ChangedProduct, Changes, Counts, Import, ProductChange, StoreError,
-    StoredProduct,
+    Bulk, Changed, ChangedProduct, Changes, Counts, DatabaseStatus, Import, ProductChange,
+    StoreError, StoredProduct, UsersChanged,
 };
+use penstock_config::policy::Policy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio_postgres::Row;
@@ -50,6 +51,24 @@ impl Bulk for PostgresStore {
     fn change_products(&self, changes: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError> {
         let shared = self.shared.clone();
         self.wait(async move { super::changes::change(&shared, &changes).await })
+    }
+
+    fn on_users(&self, told: Arc<dyn Fn(UsersChanged) + Send + Sync>) {
+        lock(&self.shared.users).push(told);
+    }
+
+    fn policy_changed(&self, policy: &Policy) {
+        self.shared.servers.breaker.store(Arc::new(policy.resilience.breaker.clone()));
+    }
+
+    fn place(&self) -> String {
+        self.shared.servers.settings.url.to_string()
+    }
+
+    fn database(&self) -> Option<DatabaseStatus> {
+        let mut servers = self.shared.servers.status().into_iter();
+        let primary = servers.next().expect("there is a primary");
+        Some(DatabaseStatus { primary, replicas: servers.collect() })
     }
 
     fn wake_on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {

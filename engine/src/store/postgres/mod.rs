@@ -33,14 +33,14 @@ pub use pool::PoolStatus;
 pub use server::ServerStatus;
 
 use crate::catalog::{Event, Product, UserEvent};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, UsersChanged};
 use fault::Fault;
 use futures::future::BoxFuture;
 use listen::Heard;
 use moments::Moments;
 use penstock_config::bootstrap::Database;
 use penstock_config::clock::SharedClock;
-use penstock_config::policy::{BreakerPolicy, Policy};
+use penstock_config::policy::Policy;
 use query::{Params, Query};
 use servers::Servers;
 use std::sync::atomic::AtomicU64;
@@ -71,15 +71,6 @@ struct Shared {
     revision: AtomicU64,
     wake: Hook<()>,
     users: Hook<UsersChanged>,
-}
-
-/// Users have events that were not there before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsersChanged {
-    /// Whose; `None`: anybody's.
-    pub users: Option<Vec<String>>,
-    /// Another instance stored them, and tells the fleet itself.
-    pub by_the_fleet: bool,
 }
 
 impl PostgresStore {
@@ -120,21 +111,6 @@ impl PostgresStore {
         let connector = store.shared.servers.primary.connector.clone();
         runtime.spawn(listen::listen(connector, move |heard| hearing.hear(heard)));
         Ok(store)
-    }
-
-    /// The breaker's rules of the policy in force.
-    pub fn set_breaker(&self, policy: BreakerPolicy) {
-        self.shared.servers.breaker.store(Arc::new(policy));
-    }
-
-    /// Every server, the primary first.
-    pub fn servers(&self) -> Vec<ServerStatus> {
-        self.shared.servers.status()
-    }
-
-    /// Calls `told` when users have new events, whoever stored them but this instance.
-    pub fn on_users(&self, told: Arc<dyn Fn(UsersChanged) + Send + Sync>) {
-        lock(&self.shared.users).push(told);
     }
 
     fn runtime(&self) -> &tokio::runtime::Runtime {

@@ -27,6 +27,10 @@ impl Bulk for SqliteStore {
             .map_err(failed("reading the catalogue's revision"))
     }
 
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
     fn counts(&self) -> Result<Counts, StoreError> {
         self.side()
             .query_row(
