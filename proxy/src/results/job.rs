@@ -15,6 +15,7 @@ use penstock_engine::cache::{
 };
 use penstock_engine::resilience::Mode;
 use penstock_engine::serve::{Answer, Engine, Made};
+use penstock_engine::trace;
 use rand::Rng;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,7 @@ impl Job {
             leader.land(Ok(Landed::Remembered(hit.clone())));
             return Ok(remembered(hit.clone(), "past its life; there is much to do"));
         }
-        let flight = tokio::spawn(self.land(leader, step));
+        let flight = tokio::spawn(trace::within(trace::current(), self.land(leader, step)));
         let landing = flight.await.map_err(|_| bug())?;
         landing.map(|landed| served(landed, MADE_NOW))
     }

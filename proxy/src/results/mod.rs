@@ -29,6 +29,7 @@ use crate::route::Route;
 use ask::Ask;
 use futures::FutureExt;
 use penstock_engine::serve::{Engine, EngineError, SearchAsk};
+use penstock_engine::trace;
 use pingora::proxy::Session;
 use serde_json::json;
 use std::future::Future;
@@ -51,7 +52,8 @@ pub async fn answer(
     route: Route,
     query: &[u8],
 ) -> Result<Reply, Problem> {
-    guarded(dispatch(app, session, ctx, route, query)).await
+    let id = ctx.decision.trace.trace_id.bytes();
+    trace::within(Some(id), guarded(dispatch(app, session, ctx, route, query))).await
 }
 
 async fn guarded(answer: impl Future<Output = Result<Reply, Problem>>) -> Result<Reply, Problem> {

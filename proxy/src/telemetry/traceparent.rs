@@ -21,6 +21,11 @@ impl TraceId {
         hex_bytes(text.as_bytes()).map(Self)
     }
 
+    /// As the engine has it.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     fn random() -> Self {
         loop {
             let bytes: [u8; 16] = rand::random();

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Logs the query; its plan is asked for in the background, without its values: they may be of a person.
 pub(super) fn log(server: &Arc<Server>, query: &Query, rows: usize, took: Duration) {
     let trace_id = crate::trace::current();
-    let trace_id = trace_id.as_deref().map(str::to_owned);
+    let trace_id = trace_id.map(hex::encode);
     let text = normalised(query.sql);
     let (server, name) = (server.clone(), query.name);
     let millis = took.as_millis() as u64;
