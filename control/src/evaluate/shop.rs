@@ -41,6 +41,7 @@ impl Shop {
         let events = events.into_iter().map(source(Entity::Events));
         let plan = Plan {
             sources: products.chain(events).collect(),
+            layout: None,
             mapping: Mapping::default(),
             events: EventRules::default(),
             max_errors: MaxErrors::default(),

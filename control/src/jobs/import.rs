@@ -4,8 +4,8 @@ use super::{Bar, Common, Usage};
 use indicatif::HumanCount;
 use penstock_config::clock;
 use penstock_engine::catalog::import::{
-    self, Entity, EventRules, FileSummary, Format, Mapping, MaxErrors, Plan, Progress, Source,
-    Summary,
+    self, Entity, EventRules, FileSummary, Format, Layout, Mapping, MaxErrors, Plan, Progress,
+    Source, Summary,
 };
 use penstock_engine::store::Bulk;
 use std::cell::{Cell, RefCell};
@@ -18,9 +18,13 @@ const BAD_SHOWN: u64 = 20;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Options {
-    /// A folder with products.csv (.jsonl, .parquet; .gz) and events.csv
+    /// A folder with products.csv (.jsonl, .parquet; .gz) and events.csv, or a published set
     #[arg(value_name = "FOLDER", conflicts_with_all = ["products", "events"])]
     folder: Option<PathBuf>,
+    /// The folder is a set as it was published: olist, retailrocket or movielens; seen by itself
+    /// when the files are named so
+    #[arg(long, requires = "folder", conflicts_with_all = ["map", "format", "default_event"])]
+    layout: Option<Layout>,
     /// A file of products; may be given again
     #[arg(long, value_name = "FILE")]
     products: Vec<PathBuf>,
@@ -55,7 +59,11 @@ are understood.
 
 A rating of at least --min-value is a view, one below is skipped; a review is a purchase. Events \
 without a timestamp keep the order of their rows. Nothing is visible before the last row was read, \
-and importing again updates.";
+and importing again updates.
+
+Published sets: olist (olist_*_dataset.csv), retailrocket (events, item_properties_part1 and 2, \
+category_tree), movielens (movies and ratings .csv or .dat, or u.item and u.data); each file may end \
+in .gz.";
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -69,7 +77,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// Runs the command.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     let plan = plan(common, options)?;
-    if !plan.sources.iter().any(|s| s.entity == Entity::Products) {
+    if plan.layout.is_none() && !plan.sources.iter().any(|s| s.entity == Entity::Products) {
         eprintln!("warning: there is no file of products; only events are imported");
     }
     let store = common.store()?;
@@ -91,7 +99,11 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
     for (field, column) in &options.map {
         mapping.add(field, column).map_err(Usage)?;
     }
+    let layout = layout(&options);
     let mut events = EventRules::default();
+    if let Some((layout, _)) = &layout {
+        layout.rules(&mut events);
+    }
     events.min_value = options.min_value;
     for (name, meaning) in &options.event {
         events.set(name, meaning).map_err(Usage)?;
@@ -101,6 +113,7 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
     }
     let source = |entity| move |path| Source { path, entity, format: options.format };
     let (products, events_files) = match &options.folder {
+        Some(_) if layout.is_some() => (Vec::new(), Vec::new()),
         Some(folder) => (find(folder, "products")?, find(folder, "events")?),
         None => (options.products, options.events),
     };
@@ -109,11 +122,12 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
         .map(source(Entity::Products))
         .chain(events_files.into_iter().map(source(Entity::Events)))
         .collect();
-    match (&options.folder, sources.is_empty()) {
+    match (&options.folder, sources.is_empty() && layout.is_none()) {
         (_, false) => {}
         (Some(folder), true) => {
             return Err(Usage(format!(
-                "{} has no products.csv, .jsonl or .parquet and no events (each may end in .gz)",
+                "{} has no products.csv, .jsonl or .parquet and no events (each may end in .gz), \
+                 and is no published set that is known (--layout)",
                 folder.display()
             )));
         }
@@ -125,6 +139,7 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
     }
     Ok(Plan {
         sources,
+        layout,
         mapping,
         events,
         max_errors: options.max_errors,
@@ -132,6 +147,20 @@ fn plan(common: &Common, options: Options) -> Result<Plan, Usage> {
         now_micros: clock::unix_micros(),
         scratch: common.data_dir.clone(),
     })
+}
+
+/// The layout that was named, or else, with a word about it, the one that the folder's files show.
+fn layout(options: &Options) -> Option<(Layout, PathBuf)> {
+    let folder = options.folder.as_ref()?;
+    // Who names columns or a format has a folder of another kind.
+    let plain =
+        options.map.is_empty() && options.format.is_none() && options.default_event.is_none();
+    let layout = options.layout.or_else(|| {
+        let seen = Layout::of_folder(folder).filter(|_| plain)?;
+        eprintln!("{}: a set as {seen} is published (--layout {seen})", folder.display());
+        Some(seen)
+    })?;
+    Some((layout, folder.clone()))
 }
 
 /// The file of a folder with this name, in whichever format.

@@ -267,6 +267,21 @@ pub(super) fn resolve(
     Ok(Resolved { columns, ignored })
 }
 
+/// Finds columns by their own names. Error: a sentence that says what is expected and what is there.
+pub(super) fn exactly(wanted: &[&str], header: &[String]) -> Result<Resolved, String> {
+    let find = |name: &&str| header.iter().position(|column| normal(column) == *name);
+    let columns: Vec<Option<usize>> = wanted.iter().map(find).collect();
+    if let Some(missing) = columns.iter().position(Option::is_none) {
+        return Err(format!(
+            "no column is `{}`; expected are {}, the columns are {}",
+            wanted[missing],
+            wanted.join(", "),
+            header.join(", ")
+        ));
+    }
+    Ok(Resolved { columns, ignored: Vec::new() })
+}
+
 /// `" Unit Price"` → `unit_price`.
 pub(super) fn normal(name: &str) -> String {
     let words = name.split(|c: char| c.is_whitespace() || c == '-' || c == '_');

@@ -48,6 +48,14 @@ pub enum ImportError {
         /// Why.
         error: std::io::Error,
     },
+    /// A folder is not laid out as it was said to be.
+    #[error("{}: {why}; nothing was imported", folder.display())]
+    Layout {
+        /// Which.
+        folder: PathBuf,
+        /// What is missing.
+        why: String,
+    },
     /// A file's format is unknown, or not what it was said to be.
     #[error("{}: {why}; nothing was imported", file.display())]
     Format {

@@ -13,11 +13,14 @@
 //!   without `event_id` gets one derived from user, product, kind and time.
 //! - **Without a timestamp** events keep the order of their rows: row *n* is dated *n* seconds after
 //!   2000-01-01, and its number is part of the derived id.
+//! - **Published sets** ([`Layout`]) are read as they are published: what is a product or an event
+//!   there is put together from several files.
 
 mod budget;
 pub mod columns;
 mod error;
 mod event;
+mod layout;
 mod product;
 mod read;
 mod run;
@@ -30,6 +33,7 @@ pub use budget::MaxErrors;
 pub use columns::{Entity, Mapping};
 pub use error::{BadRow, ImportError, Place};
 pub use event::{EventRules, Meaning};
+pub use layout::Layout;
 pub use run::{FileSummary, Plan, Progress, Summary, run};
 pub use source::{Format, Source};
 pub use timestamp::parse_micros;

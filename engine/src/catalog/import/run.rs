@@ -4,6 +4,7 @@ use super::budget::{Budget, MaxErrors};
 use super::columns::{Entity, Mapping, event_field};
 use super::error::{BadRow, ImportError, Place};
 use super::event::{self, EventRules, Outcome};
+use super::layout::Layout;
 use super::product;
 use super::read::{Record, Step};
 use super::source::{Opened, Source};
@@ -19,6 +20,8 @@ const TELL_ROWS: u64 = 2000;
 pub struct Plan {
     /// The files, in the order in which they are read.
     pub sources: Vec<Source>,
+    /// A folder that is laid out as a published set is; its files come before the sources.
+    pub layout: Option<(Layout, PathBuf)>,
     /// Columns named by the operator.
     pub mapping: Mapping,
     /// What the types of events mean.
@@ -95,7 +98,11 @@ pub fn run(
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Summary, ImportError> {
     // All headers first: a mistake in the last file is seen before the first one is read.
-    let opened: Result<Vec<Opened>, _> = plan
+    let mut opened = match &plan.layout {
+        Some((layout, folder)) => layout.open(folder)?,
+        None => Vec::new(),
+    };
+    let named: Result<Vec<(Source, Opened)>, _> = plan
         .sources
         .iter()
         .map(|source| {
@@ -112,10 +119,10 @@ pub fn run(
                         .into(),
                 });
             }
-            Ok(opened)
+            Ok((source.clone(), opened))
         })
         .collect();
-    let opened = opened?;
+    opened.extend(named?);
     let mut job = Job {
         import: store.begin_import()?,
         budget: Budget::new(plan.max_errors),
@@ -124,8 +131,8 @@ pub fn run(
         products: 0,
     };
     let mut files = Vec::new();
-    for (source, opened) in plan.sources.iter().zip(opened) {
-        files.push(job.read(source, opened)?);
+    for (source, opened) in opened {
+        files.push(job.read(&source, opened)?);
     }
     job.budget.finish()?;
     let all_bad = |file: &&FileSummary| file.rows > 0 && file.bad == file.rows;
@@ -174,6 +181,10 @@ impl Job<'_> {
             let torn = |why| ImportError::Torn { place: place(number), why };
             let taken = match step.map_err(torn)? {
                 Step::End => break,
+                Step::Aside => {
+                    file.rows += 1;
+                    Ok(())
+                }
                 Step::Bad(reason) => {
                     file.rows += 1;
                     Err(reason)

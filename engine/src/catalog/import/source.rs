@@ -68,47 +68,77 @@ pub(super) struct Opened {
     pub(super) read: Arc<AtomicU64>,
 }
 
+/// A file at its beginning.
+struct Found {
+    file: File,
+    bytes: u64,
+    /// The first bytes of its content.
+    head: Vec<u8>,
+    /// Whether it is gzipped.
+    packed: bool,
+}
+
 impl Source {
     /// Opens the file and reads as much as its header. A gzipped Parquet file is unpacked into an
     /// unnamed file in `scratch`: its index is at its end.
     pub(super) fn open(&self, mapping: &Mapping, scratch: &Path) -> Result<Opened, ImportError> {
+        let found = self.found()?;
+        let format = self.format(&found.head)?;
+        if format == Format::Parquet {
+            let Found { file, bytes, packed, .. } = found;
+            let file = match packed {
+                false => file,
+                true => self.unpack(file, scratch)?,
+            };
+            let read = Arc::new(AtomicU64::new(0));
+            let rows = ParquetRows::open(file, self.entity, mapping, bytes, read.clone());
+            let rows = Box::new(rows.map_err(|why| self.refused(format, why))?);
+            return Ok(Opened { rows, bytes, read });
+        }
+        self.text(found, |text| match format {
+            Format::Csv => Ok(Box::new(CsvRows::open(text, self.entity, mapping)?)),
+            _ => Ok(Box::new(JsonRows::open(text, self.entity, mapping))),
+        })
+    }
+
+    /// Opens a text file, whatever its name says, with a reader of rows.
+    pub(super) fn open_text(
+        &self,
+        rows: impl FnOnce(Box<dyn Read>) -> Result<Box<dyn Rows>, String>,
+    ) -> Result<Opened, ImportError> {
+        self.text(self.found()?, rows)
+    }
+
+    fn text(
+        &self,
+        found: Found,
+        rows: impl FnOnce(Box<dyn Read>) -> Result<Box<dyn Rows>, String>,
+    ) -> Result<Opened, ImportError> {
+        let Found { file, bytes, packed, .. } = found;
+        let read = Arc::new(AtomicU64::new(0));
+        let counted =
+            Counted { from: BufReader::with_capacity(READ_BYTES, file), read: read.clone() };
+        let text: Box<dyn Read> = match packed {
+            true => Box::new(BufReader::with_capacity(
+                READ_BYTES,
+                MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, counted)),
+            )),
+            false => Box::new(counted),
+        };
+        let refused = |why| self.refused(Format::Csv, why);
+        let text = without_bom(text).map_err(|e| refused(e.to_string()))?;
+        Ok(Opened { rows: rows(Box::new(text)).map_err(refused)?, bytes, read })
+    }
+
+    fn found(&self) -> Result<Found, ImportError> {
         let cannot = |error| ImportError::Open { file: self.path.clone(), error };
         let mut file = File::open(&self.path).map_err(cannot)?;
         let found = file.metadata().map_err(cannot)?;
         if found.is_dir() {
             return Err(cannot(io::Error::other("it is a folder")));
         }
-        let bytes = found.len();
-        let read = Arc::new(AtomicU64::new(0));
         let (head, packed) = self.head(&mut file)?;
-        let format = self.format(&head)?;
-        let rows: Box<dyn Rows> = if format == Format::Parquet {
-            let file = match packed {
-                false => file,
-                true => self.unpack(file, scratch)?,
-            };
-            let rows = ParquetRows::open(file, self.entity, mapping, bytes, read.clone());
-            Box::new(rows.map_err(|why| self.refused(format, why))?)
-        } else {
-            let counted =
-                Counted { from: BufReader::with_capacity(READ_BYTES, file), read: read.clone() };
-            let text: Box<dyn Read> = match packed {
-                true => Box::new(BufReader::with_capacity(
-                    READ_BYTES,
-                    MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, counted)),
-                )),
-                false => Box::new(counted),
-            };
-            let text = without_bom(text).map_err(|e| self.refused(format, e.to_string()))?;
-            match format {
-                Format::Csv => Box::new(
-                    CsvRows::open(Box::new(text), self.entity, mapping)
-                        .map_err(|why| self.refused(format, why))?,
-                ),
-                _ => Box::new(JsonRows::open(Box::new(text), self.entity, mapping)),
-            }
-        };
-        Ok(Opened { rows, bytes, read })
+        Ok(Found { file, bytes: found.len(), head, packed })
     }
 
     /// The first bytes of the content, and whether the file is gzipped.

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 mod events;
 mod faults;
 mod formats;
+mod layouts;
 mod parquet_file;
 mod products;
 mod shared;
@@ -48,6 +49,7 @@ impl Shop {
         };
         Plan {
             sources: names.iter().map(source).collect(),
+            layout: None,
             mapping: Mapping::default(),
             events: EventRules::default(),
             max_errors: MaxErrors::default(),

@@ -26,6 +26,21 @@ impl CsvRows {
         entity: Entity,
         mapping: &Mapping,
     ) -> Result<Self, String> {
+        Self::open_with(from, |header| columns::resolve(entity, mapping, header))
+    }
+
+    /// Reads the header of a file whose records are these columns. Error: a sentence.
+    pub(in super::super) fn open_columns(
+        from: Box<dyn Read>,
+        wanted: &[&str],
+    ) -> Result<Self, String> {
+        Self::open_with(from, |header| columns::exactly(wanted, header))
+    }
+
+    fn open_with(
+        from: Box<dyn Read>,
+        resolve: impl FnOnce(&[String]) -> Result<columns::Resolved, String>,
+    ) -> Result<Self, String> {
         let from: Box<dyn Read> = Box::new(from.chain(LAST));
         let leash = Rc::new(Cell::new(ROW_BYTES));
         let mut reader = csv::ReaderBuilder::new()
@@ -39,7 +54,7 @@ impl CsvRows {
         }
         let header: Vec<String> =
             row.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-        let columns = columns::resolve(entity, mapping, &header)?;
+        let columns = resolve(&header)?;
         Ok(Self { reader, leash, row, width: header.len(), columns })
     }
 }

@@ -1,23 +1,22 @@
 //! JSON Lines: one object a line.
 
-use super::{ROW_BYTES, Record, Rows, Step};
+use super::lines::{Line, Lines};
+use super::{Record, Rows, Step};
 use crate::catalog::import::columns::{self, Entity, Mapping};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 
 /// Unknown keys are remembered up to this many.
 const IGNORED_MAX: usize = 50;
 
 pub(in super::super) struct JsonRows {
-    reader: BufReader<Box<dyn Read>>,
+    lines: Lines,
     entity: Entity,
     mapping: Mapping,
     // Key → the fields it may serve, with rank; filled as keys are seen.
     known: HashMap<String, Vec<(usize, usize)>>,
     ignored: BTreeSet<String>,
-    line: Vec<u8>,
-    lines: u64,
     // For each field of the current row, the rank of the key it has.
     ranks: Vec<usize>,
 }
@@ -25,48 +24,20 @@ pub(in super::super) struct JsonRows {
 impl JsonRows {
     pub(in super::super) fn open(from: Box<dyn Read>, entity: Entity, mapping: &Mapping) -> Self {
         Self {
-            reader: BufReader::new(from),
+            lines: Lines::new(from),
             entity,
             mapping: mapping.clone(),
             known: HashMap::new(),
             ignored: BTreeSet::new(),
-            line: Vec::new(),
-            lines: 0,
             ranks: vec![0; entity.fields().len()],
         }
     }
 
-    /// Reads one line, without its end, into `line`. `false` at the end of the file.
-    fn read_line(&mut self) -> Result<bool, String> {
-        self.line.clear();
-        let mut limited = (&mut self.reader).take(ROW_BYTES + 1);
-        let read = limited.read_until(b'\n', &mut self.line).map_err(|e| e.to_string())?;
-        self.lines += u64::from(read > 0);
-        Ok(read > 0)
-    }
-
-    fn skip_line(&mut self) -> Result<(), String> {
-        loop {
-            let buffer = self.reader.fill_buf().map_err(|e| e.to_string())?;
-            if buffer.is_empty() {
-                return Ok(());
-            }
-            let (used, done) = match buffer.iter().position(|b| *b == b'\n') {
-                Some(end) => (end + 1, true),
-                None => (buffer.len(), false),
-            };
-            self.reader.consume(used);
-            if done {
-                return Ok(());
-            }
-        }
-    }
-
     fn fill(&mut self, record: &mut Record) -> Result<(), String> {
-        let line = self.line.trim_ascii_end();
+        let line = self.lines.line().trim_ascii_end();
         let object = match serde_json::from_slice(line) {
             Ok(Value::Object(object)) => object,
-            Ok(_) if self.lines == 1 => {
+            Ok(_) if self.lines.read() == 1 => {
                 return Err(
                     "this is not JSON Lines: write one object a line, not an array of them".into(),
                 );
@@ -108,18 +79,12 @@ impl JsonRows {
 
 impl Rows for JsonRows {
     fn next(&mut self, record: &mut Record) -> Result<Step, String> {
-        loop {
-            record.number = self.lines + 1;
-            if !self.read_line()? {
-                return Ok(Step::End);
-            }
-            if self.line.len() as u64 > ROW_BYTES && self.line.last() != Some(&b'\n') {
-                self.skip_line()?;
-                return Ok(Step::Bad(format!("longer than {ROW_BYTES} bytes")));
-            }
-            if !self.line.trim_ascii().is_empty() {
-                break;
-            }
+        let line = self.lines.next();
+        record.number = self.lines.number();
+        match line? {
+            Line::End => return Ok(Step::End),
+            Line::TooLong(reason) => return Ok(Step::Bad(reason)),
+            Line::Whole => {}
         }
         Ok(match self.fill(record) {
             Ok(()) => Step::Row,
@@ -135,7 +100,7 @@ impl Rows for JsonRows {
         let seen = |field: usize| self.known.values().flatten().any(|(at, _)| *at == field);
         for (at, field) in self.entity.fields().iter().enumerate() {
             if let Some(column) = self.mapping.column(field.name)
-                && self.lines > 0
+                && self.lines.read() > 0
                 && !seen(at)
             {
                 return Err(format!("no row has the key `{column}` for `{}`", field.name));

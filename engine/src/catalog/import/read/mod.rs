@@ -1,10 +1,13 @@
-//! The three formats, each giving records.
+//! The formats, each giving records.
 
 mod csv;
+mod delimited;
 mod jsonl;
+mod lines;
 mod parquet;
 
 pub(super) use self::csv::CsvRows;
+pub(super) use self::delimited::DelimitedRows;
 pub(super) use self::jsonl::JsonRows;
 pub(super) use self::parquet::ParquetRows;
 
@@ -35,7 +38,17 @@ impl Record {
         self.values[field].trim().is_empty()
     }
 
-    fn clear(&mut self) {
+    /// The field's text.
+    pub(super) fn get(&self, field: usize) -> &str {
+        &self.values[field]
+    }
+
+    pub(super) fn set(&mut self, field: usize, value: &str) {
+        self.values[field].clear();
+        self.values[field].push_str(value);
+    }
+
+    pub(super) fn clear(&mut self) {
         self.values.iter_mut().for_each(String::clear);
     }
 }
@@ -45,6 +58,8 @@ impl Record {
 pub(super) enum Step {
     /// The record holds a row.
     Row,
+    /// There was a row which is none of the entity's; what it says is part of later ones.
+    Aside,
     /// The row cannot be read, for this reason; the next one can.
     Bad(String),
     /// There is no further row.
