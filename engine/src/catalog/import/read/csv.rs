@@ -17,6 +17,8 @@ pub(in super::super) struct CsvRows {
     row: ByteRecord,
     width: usize,
     columns: columns::Resolved,
+    /// With `\r\n` a row ends for the reader before its line does: it is a line behind.
+    behind: u64,
 }
 
 impl CsvRows {
@@ -55,7 +57,8 @@ impl CsvRows {
         let header: Vec<String> =
             row.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
         let columns = resolve(&header)?;
-        Ok(Self { reader, leash, row, width: header.len(), columns })
+        let behind = u64::from(reader.position().line() == 1);
+        Ok(Self { reader, leash, row, width: header.len(), columns, behind })
     }
 }
 
@@ -63,7 +66,7 @@ impl Rows for CsvRows {
     fn next(&mut self, record: &mut Record) -> Result<Step, String> {
         self.leash.set(ROW_BYTES);
         let before = record.number;
-        record.number = self.reader.position().line();
+        record.number = self.reader.position().line() + self.behind;
         if !self.reader.read_byte_record(&mut self.row).map_err(|e| why(&e))? {
             return Err(format!("a quote is left open in the row that begins at line {before}"));
         }
@@ -71,7 +74,7 @@ impl Rows for CsvRows {
             return Ok(Step::End);
         }
         if let Some(position) = self.row.position() {
-            record.number = position.line();
+            record.number = position.line() + self.behind;
         }
         if self.row.len() != self.width {
             return Ok(Step::Bad(format!(

@@ -226,6 +226,15 @@ fn bad_rows_name_their_place() {
         ],
         &["1", "5"],
     );
+    check(
+        "p.csv",
+        b"id,name\r\n1,\"two\r\nlines\"\r\n,x\r\n2,b,c\r\n5,ok\r\n",
+        &[
+            "p.csv, line 4: `id` is empty",
+            "p.csv, line 5: 3 fields where the header has 2 (a quote or a comma too many?)",
+        ],
+        &["1", "5"],
+    );
     // What is not UTF-8 in a column that is not needed costs nothing.
     check("p.csv", b"id,name,x\n1,a,\xff\n", &[], &["1"]);
     check(
