@@ -32,6 +32,15 @@ die() {
   exit 1
 }
 
+# Whether there is a file of products here, or the one that makes a published set what it is.
+has_catalogue_here() {
+  local name
+  for name in products. olist_products_dataset.csv item_properties_part1.csv movies.csv movies.dat u.item; do
+    if compgen -G "$name*" >/dev/null; then return 0; fi
+  done
+  return 1
+}
+
 # Which catalogue a folder of source files (or none: the demo shop) is, and where its data lives:
 # $source (a name), $files (the files with size and time: a changed one is imported again), $data.
 source_and_data_of() {
@@ -44,14 +53,15 @@ source_and_data_of() {
   [ -d "$folder" ] || die "DATA=$folder: there is no such folder."
   folder=$(cd "$folder" && pwd)
   # From inside it: brackets in its own path are no pattern.
-  (cd "$folder" && compgen -G 'products.*' >/dev/null) ||
-    die "DATA=$folder: no products file (products.csv, .csv.gz, .jsonl or .parquet) in it." \
-      "Events alone are no catalogue: there would be nothing to search."
+  (cd "$folder" && has_catalogue_here) ||
+    die "DATA=$folder: no products file (products.csv, .csv.gz, .jsonl or .parquet) in it, and no published set" \
+      "that penstock-control import knows. Events alone are no catalogue: there would be nothing to search."
   # shellcheck disable=SC2034  # read by the scripts that source this file
   source="the catalogue of $folder"
-  # A folder need not have events.
+  # A folder need not have events, and has the files of one published set at most.
   # shellcheck disable=SC2034
-  files=$(cd "$folder" && stat -L -c '%n %s %Y' products.* events.* 2>/dev/null) || true
+  files=$(cd "$folder" && stat -L -c '%n %s %Y' products.* events.* olist_*.csv* product_category_*.csv* \
+    item_properties_*.csv* category_tree.csv* movies.* ratings.* u.item* u.data* 2>/dev/null) || true
   # shellcheck disable=SC2034
   data=${PENSTOCK_DATA_DIR:-$here/data/catalogues/$(basename "$folder")}
 }

@@ -100,6 +100,31 @@ fn files_are_named_one_by_one() {
 }
 
 #[test]
+fn a_published_set_is_recognised_and_can_be_named() {
+    let place = Place::new();
+    place
+        .put("ml/movies.csv", "movieId,title,genres\n1,Heat (1995),Crime|Thriller\n")
+        .put("ml/ratings.csv", "userId,movieId,rating,timestamp\n7,1,4.5,964982703\n8,1,3.5,1\n");
+    let seen = [
+        "ml: a set as movielens is published (--layout movielens)",
+        "ratings.csv: 2 rows, 1 without a preference, skipped",
+        "products: 1 added",
+        "events: 1 added",
+    ];
+    place.check(&["import", "ml"], 0, &seen);
+    let lower = ["import", "ml", "--layout", "movielens", "--min-value", "3.5"];
+    place.check(&lower, 0, &["products: 0 added", "events: 1 added, 1 already there"]);
+    let wrong = ["import", "ml", "--layout", "olist"];
+    place.check(&wrong, 1, &["there is no olist_products_dataset.csv", "nothing was imported"]);
+    place.check(&["import", "ml", "--layout", "netflix"], 2, &["olist, retailrocket, movielens"]);
+    let mapped = ["import", "ml", "--layout", "movielens", "--map", "id=x"];
+    place.check(&mapped, 2, &["cannot be used with"]);
+    let alone = ["import", "--products", "ml/movies.csv", "--layout", "movielens"];
+    place.check(&alone, 2, &["cannot be used with"]);
+    place.check(&["import", "--layout", "movielens"], 2, &["FOLDER"]);
+}
+
+#[test]
 fn a_failed_import_says_what_to_do_and_changes_nothing() {
     let place = Place::new();
     place.put("shop/products.csv", PRODUCTS).put("shop/events.csv", EVENTS);

@@ -23,7 +23,8 @@ pub struct Options {
     folder: Option<PathBuf>,
     /// The folder is a set as it was published: olist, retailrocket or movielens; seen by itself
     /// when the files are named so
-    #[arg(long, requires = "folder", conflicts_with_all = ["map", "format", "default_event"])]
+    #[arg(long, requires = "folder",
+        conflicts_with_all = ["products", "events", "map", "format", "default_event"])]
     layout: Option<Layout>,
     /// A file of products; may be given again
     #[arg(long, value_name = "FILE")]

@@ -77,6 +77,22 @@ fn a_catalogue_is_prepared_again_when_it_has_changed() {
     }
 }
 
+#[test]
+fn a_published_set_is_a_catalogue() {
+    let bench = Bench::new();
+    let set = bench.path("ml");
+    fs::create_dir(&set).expect("a temporary folder");
+    for (ratings, expected) in
+        [("1::1::4::1\n", &["import", "index"][..]), ("", &["import", "index"])]
+    {
+        fs::write(set.join("movies.dat"), "1::Mug::Drama\n").expect("a temporary file");
+        fs::write(set.join("ratings.dat"), ratings).expect("a temporary file");
+        let ran = bench.run("scripts/prepare", &[bench.folder.path(), &set]);
+        assert!(ran.status.success(), "{ran:?}");
+        assert_eq!(bench.calls(), expected);
+    }
+}
+
 fn welcome(bench: &Bench, ops: &str) -> Output {
     let own = std::process::id().to_string();
     let args = [Path::new(&own), Path::new("127.0.0.1:8080"), Path::new(ops), bench.folder.path()];

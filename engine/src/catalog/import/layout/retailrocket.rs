@@ -96,8 +96,7 @@ fn keep<T>(latest: &mut Latest<T>, at: i64, value: T) {
 
 /// `n12.000` is a number; text stands beside some.
 fn amount(value: &str) -> Option<f64> {
-    let numbers = value.split_whitespace().filter_map(|word| word.strip_prefix('n'));
-    numbers.filter_map(|number| number.parse().ok()).next()
+    value.split_whitespace().find_map(|word| word.strip_prefix('n')?.parse().ok())
 }
 
 /// Reads the tree of categories; then gives the products.

@@ -44,3 +44,26 @@ fn every_real_set_imports_without_a_bad_row() {
     check("movielens_small", &["products.csv.gz", "events.csv.gz"], (9125, 51_568, 48_436));
     check("amazon_beauty", &["events.csv.gz"], (0, 198_502, 0));
 }
+
+/// Sets that are there as they were published, whatever their folders are called.
+#[test]
+fn every_published_set_imports_without_a_bad_row() {
+    let Some(data) = shared() else { return };
+    let folders = std::fs::read_dir(&data).unwrap().flatten().map(|entry| entry.path());
+    let laid_out: Vec<(Layout, PathBuf)> =
+        folders.filter_map(|path| Some((Layout::of_folder(&path)?, path))).collect();
+    if laid_out.is_empty() {
+        println!("skipped: no set in {} is there as it was published", data.display());
+    }
+    for (layout, folder) in laid_out {
+        let shop = Shop::new();
+        let mut plan = shop.plan(&[]);
+        layout.rules(&mut plan.events);
+        plan.layout = Some((layout, folder.clone()));
+        plan.max_errors = MaxErrors::Rows(0);
+        let first = shop.run(plan.clone()).unwrap().imported;
+        assert!(first.products_added > 0 && first.events_added > 0, "{}", folder.display());
+        let again = shop.run(plan).unwrap().imported;
+        assert_eq!((again.products_added, again.products_updated, again.events_added), (0, 0, 0));
+    }
+}
