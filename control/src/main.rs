@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use penstock_control::jobs::{
-    Common, Usage, demo, evaluate, examples, import, index, keys, lists, policy,
+    Common, Usage, demo, evaluate, examples, import, index, keys, lists, migrate, policy,
 };
 use std::process::ExitCode;
 
@@ -24,6 +24,7 @@ enum Command {
     Import(import::Options),
     Demo(demo::Options),
     Index(index::Options),
+    Migrate(migrate::Options),
     Evaluate(evaluate::Options),
     Examples(examples::Options),
     Policy(policy::Options),
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Import(options) => import::run(&common, options),
         Command::Demo(options) => demo::run(&common, options),
         Command::Index(options) => index::run(&common, &options),
+        Command::Migrate(options) => migrate::run(&common, &options),
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),
         Command::Policy(options) => policy::run(&common, options),

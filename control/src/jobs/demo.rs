@@ -5,7 +5,6 @@ use indicatif::HumanCount;
 use penstock_config::clock;
 use penstock_engine::catalog::demo::DemoShop;
 use penstock_engine::catalog::import::parse_micros;
-use penstock_engine::store::Bulk;
 
 /// Generates the demo shop into the data folder; the same seed and day give the same shop
 #[derive(Debug, clap::Args)]
@@ -43,7 +42,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
     let store = common.store()?;
     let rows = u64::from(shop.products) + shop.events;
     let bar = Bar::new("demo shop", rows);
-    let done = shop.generate(&store, &|count| bar.set(count, count, "rows"))?;
+    let done = shop.generate(&*store, &|count| bar.set(count, count, "rows"))?;
     bar.finish(&format!(
         "{} products, {} events of {} users",
         HumanCount(u64::from(shop.products)),
@@ -58,6 +57,6 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
         HumanCount(done.events_added),
         HumanCount(done.events_known),
     );
-    println!("{}: catalogue revision {}", store.path().display(), store.catalog_revision()?);
+    println!("{}: catalogue revision {}", store.place(), store.catalog_revision()?);
     Ok(())
 }

@@ -17,7 +17,7 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
-    let text = match pick(&common.store()?)? {
+    let text = match pick(&*common.store()?)? {
         Some(picked) => commands(&options.address, &picked).join("\n"),
         None => "The catalogue is empty; penstock-control import fills it.".to_owned(),
     };

@@ -7,7 +7,6 @@ use penstock_engine::catalog::import::{
     self, Entity, EventRules, FileSummary, Format, Layout, Mapping, MaxErrors, Plan, Progress,
     Source, Summary,
 };
-use penstock_engine::store::Bulk;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
@@ -82,12 +81,12 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
         eprintln!("warning: there is no file of products; only events are imported");
     }
     let store = common.store()?;
-    let summary = import::run(&store, plan, &Display::default().teller())?;
+    let summary = import::run(&*store, plan, &Display::default().teller())?;
     report(&summary);
     let counts = store.counts()?;
     println!(
         "{}: {} products, {} events, catalogue revision {}",
-        store.path().display(),
+        store.place(),
         HumanCount(counts.products),
         HumanCount(counts.events),
         store.catalog_revision()?,

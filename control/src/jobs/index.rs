@@ -5,7 +5,7 @@ use clap::builder::OsStringValueParser;
 use indicatif::{HumanCount, HumanDuration};
 use penstock_config::clock;
 use penstock_engine::model::versions::Version;
-use penstock_engine::store::SqliteStore;
+use penstock_engine::store::DataStore;
 use penstock_engine::train::index::{self, BuildOptions, Model, Stage};
 use std::ffi::OsString;
 use std::sync::{Mutex, PoisonError};
@@ -44,12 +44,12 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
     let store = common.store()?;
     let build = options.build(common);
     if options.if_needed
-        && let Some(version) = index::up_to_date(&store, &build)?
+        && let Some(version) = index::up_to_date(&*store, &build)?
     {
         println!("{} is up to date: {}", version.name, content(&version));
         return Ok(());
     }
-    build_and_tell(&store, &build)
+    build_and_tell(&*store, &build)
 }
 
 impl Options {
@@ -65,7 +65,7 @@ impl Options {
     }
 }
 
-fn build_and_tell(store: &SqliteStore, build: &BuildOptions) -> anyhow::Result<()> {
+fn build_and_tell(store: &dyn DataStore, build: &BuildOptions) -> anyhow::Result<()> {
     let started = clock::now();
     let display = Display::default();
     let built = index::build(store, build, &|stage, done, total| display.tell(stage, done, total))?;

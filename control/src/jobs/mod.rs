@@ -1,5 +1,6 @@
 //! The commands, one file each: its options and `run`.
 
+mod database;
 pub mod demo;
 pub mod evaluate;
 pub mod examples;
@@ -7,18 +8,22 @@ pub mod import;
 pub mod index;
 pub mod keys;
 pub mod lists;
+pub mod migrate;
 pub mod policy;
 mod progress;
 pub mod redis;
 
+pub use database::ShopDatabase;
 pub use progress::Bar;
 
 use anyhow::Context;
 use penstock_config::clock;
 use penstock_config::policy::install_defaults;
 use penstock_config::units;
-use penstock_engine::store::SqliteStore;
+use penstock_engine::store::postgres::Unobserved;
+use penstock_engine::store::{DataStore, PostgresStore, SqliteStore};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Options of every command.
 #[derive(Debug, Clone, clap::Args)]
@@ -41,13 +46,24 @@ pub struct Common {
         value_name = "FILTER"
     )]
     pub log: String,
+    /// The shop's database.
+    #[command(flatten)]
+    pub database: ShopDatabase,
 }
 
 impl Common {
-    /// Opens the store of the data folder, creating it when there is none.
-    pub fn store(&self) -> anyhow::Result<SqliteStore> {
-        SqliteStore::in_folder(&self.data_dir, clock::system())
-            .with_context(|| format!("cannot use the data folder {}", self.data_dir.display()))
+    /// Opens the shop's database, or where there is none the store of the data folder, which is made when it is
+    /// missing.
+    pub fn store(&self) -> anyhow::Result<Arc<dyn DataStore>> {
+        if let Some(settings) = self.database.settings()? {
+            let place = settings.url.to_string();
+            let observer = Arc::new(Unobserved);
+            let store = PostgresStore::open(settings, "control", clock::system(), observer);
+            return Ok(Arc::new(store.with_context(|| format!("cannot use {place}"))?));
+        }
+        let store = SqliteStore::in_folder(&self.data_dir, clock::system())
+            .with_context(|| format!("cannot use the data folder {}", self.data_dir.display()))?;
+        Ok(Arc::new(store))
     }
 }
 
