@@ -9,6 +9,7 @@ mod abuse;
 mod bad_input;
 mod caches;
 mod commands;
+mod database;
 mod degradation;
 mod events;
 mod fleet;
