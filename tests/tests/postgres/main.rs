@@ -2,6 +2,9 @@
 //! themselves, as the tests start them.
 
 mod contract;
+mod plans;
+mod pool;
 mod replicas;
+mod schema;
 mod server;
 mod stores;

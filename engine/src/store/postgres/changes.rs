@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::fault::{Fault, Kind};
+use super::query::Query;
 use super::rows;
 use crate::catalog::Product;
 use crate::store::{Changed, ProductChange, ProductPatch, StoreError};
@@ -10,16 +11,24 @@ use deadpool_postgres::{Object, Transaction};
 /// Two who change the same products at the same moment: one of them begins anew.
 const ATTEMPTS: usize = 5;
 
-const LOCK: &str =
-    "SELECT product_id, name, description, category, brand, price, created_at, popularity
-    FROM penstock.products WHERE product_id = ANY($1) ORDER BY product_id FOR UPDATE";
-const INSERT: &str = "INSERT INTO penstock.products
+pub(super) const LOCK: Query = Query {
+    name: "lock_products",
+    sql: "SELECT product_id, name, description, category, brand, price, created_at, popularity
+    FROM penstock.products WHERE product_id = ANY($1) ORDER BY product_id FOR UPDATE",
+};
+pub(super) const INSERT: Query = Query {
+    name: "add_product",
+    sql: "INSERT INTO penstock.products
     (product_id, name, description, category, brand, price, created_at, popularity)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-const UPDATE: &str =
-    "UPDATE penstock.products SET name = $2, description = $3, category = $4, brand = $5,
-    price = $6, created_at = $7, popularity = $8 WHERE product_id = $1";
-const DELETE: &str = "DELETE FROM penstock.products WHERE product_id = $1";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+};
+pub(super) const UPDATE: Query = Query {
+    name: "update_product",
+    sql: "UPDATE penstock.products SET name = $2, description = $3, category = $4, brand = $5,
+    price = $6, created_at = $7, popularity = $8 WHERE product_id = $1",
+};
+pub(super) const DELETE: Query =
+    Query { name: "delete_product", sql: "DELETE FROM penstock.products WHERE product_id = $1" };
 
 /// See [`crate::store::Bulk::change_products`].
 pub(super) async fn change(
@@ -59,7 +68,7 @@ async fn all(client: &mut Object, changes: &[ProductChange]) -> Result<Vec<Chang
     let transaction = client.transaction().await?;
     let ids: Vec<&str> = changes.iter().map(id_of).collect();
     // All at once and in order: two who change the same products wait for each other.
-    let lock = transaction.prepare_cached(LOCK).await?;
+    let lock = transaction.prepare_cached(LOCK.sql).await?;
     let rows = transaction.query(&lock, &[&ids]).await?;
     let there: Result<Vec<Product>, _> = rows.iter().map(rows::product).collect();
     let mut there: std::collections::HashMap<String, Product> =
@@ -69,10 +78,10 @@ async fn all(client: &mut Object, changes: &[ProductChange]) -> Result<Vec<Chang
         let before = there.remove(id_of(change));
         let (outcome, after) = outcome(change, before);
         match (outcome, &after) {
-            (Changed::Added, Some(product)) => write(&transaction, INSERT, product).await?,
-            (Changed::Updated, Some(product)) => write(&transaction, UPDATE, product).await?,
+            (Changed::Added, Some(product)) => write(&transaction, &INSERT, product).await?,
+            (Changed::Updated, Some(product)) => write(&transaction, &UPDATE, product).await?,
             (Changed::Deleted, _) => {
-                let delete = transaction.prepare_cached(DELETE).await?;
+                let delete = transaction.prepare_cached(DELETE.sql).await?;
                 transaction.execute(&delete, &[&id_of(change)]).await?;
             }
             _ => {}
@@ -126,8 +135,12 @@ fn patched(patch: &ProductPatch, before: &Product) -> Product {
     }
 }
 
-async fn write(transaction: &Transaction<'_>, sql: &str, product: &Product) -> Result<(), Fault> {
-    let statement = transaction.prepare_cached(sql).await?;
+async fn write(
+    transaction: &Transaction<'_>,
+    query: &Query,
+    product: &Product,
+) -> Result<(), Fault> {
+    let statement = transaction.prepare_cached(query.sql).await?;
     let created_at = product.created_at.and_then(rows::day);
     transaction
         .execute(

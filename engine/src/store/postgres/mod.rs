@@ -30,6 +30,7 @@ mod watch;
 pub use migrate::{Migrated, migrate};
 pub use observe::{FellBack, Observe, Unobserved};
 pub use pool::PoolStatus;
+pub use query::statements;
 pub use server::ServerStatus;
 
 use crate::catalog::{Event, Product, UserEvent};

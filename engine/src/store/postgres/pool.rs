@@ -122,11 +122,11 @@ impl Pool {
 
     /// Closes what is too old, and what is too many and idle.
     pub fn tidy(&self) {
-        let mut kept = 0;
+        let mut surplus = self.pool.status().size.saturating_sub(self.settings.connections);
         let _ = self.pool.retain(|_, metrics| {
-            let keep = metrics.age() < self.settings.max_age
-                && (kept < self.settings.connections || metrics.last_used() < IDLE);
-            kept += usize::from(keep);
+            let idle = surplus > 0 && metrics.last_used() >= IDLE;
+            let keep = metrics.age() < self.settings.max_age && !idle;
+            surplus = surplus.saturating_sub(usize::from(!keep));
             keep
         });
     }

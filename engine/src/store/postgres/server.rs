@@ -1,17 +1,21 @@
 //! One server: its pool, its breaker, and how well it is.
 
-use super::connect::Connector;
+use super::connect::{Connector, STATEMENT};
 use super::fault::Fault;
 use super::observe::Observe;
 use super::pool::{Pool, PoolStatus};
 use super::query::{Params, Query};
 use crate::resilience::Breaker;
+use deadpool_postgres::Object;
 use penstock_config::bootstrap::PoolSettings;
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::BreakerPolicy;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
+
+/// A server ends its queries itself after [`STATEMENT`]; one that says nothing for longer is frozen, or out of reach.
+const ANSWER: Duration = STATEMENT.saturating_add(Duration::from_millis(500));
 
 /// What the watch found out about a server.
 #[derive(Debug, Clone, Default)]
@@ -86,9 +90,19 @@ impl Server {
     ) -> Result<Vec<Row>, Fault> {
         let asked = async {
             let client = self.pool.get().await?;
-            let statement = client.prepare_cached(query.sql).await?;
-            let params: Vec<_> = params.iter().map(|param| &**param as _).collect();
-            Ok(client.query(&statement, &params).await?)
+            let answer = async {
+                let statement = client.prepare_cached(query.sql).await?;
+                let params: Vec<_> = params.iter().map(|param| &**param as _).collect();
+                client.query(&statement, &params).await
+            };
+            match tokio::time::timeout(ANSWER, answer).await {
+                Ok(rows) => Ok(rows?),
+                Err(_) => {
+                    // Whoever had it next would wait for the same answer.
+                    drop(Object::take(client));
+                    Err(Fault::Late(ANSWER))
+                }
+            }
         };
         let its_fault = Fault::is_the_servers;
         match self.breaker.call(policy, &*self.clock, asked, its_fault).await {
