@@ -19,7 +19,7 @@ impl Fault {
     fn is_the_stores(&self, deadline: Duration) -> bool {
         match self {
             Self::Store(StoreError::Unavailable(_) | StoreError::Format(_)) => true,
-            Self::Store(StoreError::Busy(_)) => false,
+            Self::Store(StoreError::Busy(_) | StoreError::Invalid(_)) => false,
             Self::Late(after) => *after >= deadline,
         }
     }

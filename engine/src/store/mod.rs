@@ -3,6 +3,7 @@
 //! Two halves: [`Store`] is what a request may wait for (every call under a deadline of the
 //! caller's), [`Bulk`] is what start-up, import and jobs stream through.
 
+mod change;
 pub mod postgres;
 pub mod sqlite;
 
@@ -24,6 +25,9 @@ pub enum StoreError {
     /// The store holds something this version cannot read.
     #[error("store: {0}")]
     Format(String),
+    /// What was asked for makes no sense, and asking again would not help.
+    #[error("{0}")]
+    Invalid(String),
 }
 
 /// A product with its number.
@@ -174,11 +178,8 @@ pub trait Bulk: Send + Sync {
     }
 
     /// Changes products one by one in one transaction, durably; what became of each, in their order. Nothing is
-    /// changed on an error.
-    fn change_products(&self, changes: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError> {
-        let _ = changes;
-        Err(StoreError::Unavailable("this store does not change single products".into()))
-    }
+    /// changed on an error. [`StoreError::Invalid`] where one of them is no product ([`Product::check`]).
+    fn change_products(&self, changes: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError>;
 
     /// Calls `wake` (which returns at once) soon after the catalogue has changed. A store that is not told of
     /// changes never does; its revision is asked for now and then all the same.

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 const APPLICATION_ID: i32 = 0x504E_5354;
 
 /// One step per version, applied in order; a step that was released is never edited.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('store_id', lower(hex(randomblob(16)))), ('catalog_revision', 0);
     CREATE TABLE products (
@@ -39,7 +40,18 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX events_by_user ON events (user_id, at_micros DESC);
     CREATE INDEX events_by_time ON events (at_micros);
-"];
+",
+    "
+    CREATE TABLE product_changes (
+        number      INTEGER PRIMARY KEY,
+        revision    INTEGER NOT NULL,
+        ordinal     INTEGER NOT NULL,
+        id          TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX product_changes_by_revision ON product_changes (revision);
+    INSERT INTO meta SELECT 'changes_from', value FROM meta WHERE name = 'catalog_revision';
+",
+];
 
 /// Checks or creates the store at `path`; gives its absolute path. After this, connections can be
 /// opened with [`connect`].

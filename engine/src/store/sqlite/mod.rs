@@ -7,10 +7,13 @@
 //!   bounded, and a full one is [`StoreError::Busy`].
 //! - Imports stage their rows in a file of their own and merge them in one transaction
 //!   ([`staging`], [`import`]).
+//! - What changed since a revision is known from a bounded list of changes that is written with them
+//!   ([`changes`]).
 //! - A file that is not ours, is damaged, or was made by a newer version is refused and left as it
 //!   is ([`file`]).
 
 mod bulk;
+mod changes;
 mod file;
 mod import;
 mod reader;

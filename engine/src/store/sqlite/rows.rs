@@ -21,6 +21,18 @@ pub(super) fn product(row: &Row<'_>, first: usize) -> rusqlite::Result<Product> 
     })
 }
 
+/// [`PRODUCT_COLUMNS`] of the table that a query calls so.
+pub(super) fn qualified(table: &str) -> String {
+    let columns = PRODUCT_COLUMNS.split(", ").map(|column| format!("{table}.{column}"));
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// What is stored of a product, in the order of [`PRODUCT_COLUMNS`].
+pub(super) fn values(product: &Product) -> impl rusqlite::Params + '_ {
+    let Product { id, name, description, category, brand, price, created_at, popularity } = product;
+    (id, name, description, category, brand, *price, *created_at, *popularity)
+}
+
 /// An event from `product_id, kind, at_micros`, which begin at column `first`.
 pub(super) fn user_event(row: &Row<'_>, first: usize) -> rusqlite::Result<UserEvent> {
     let number: i64 = row.get(first + 1)?;

@@ -104,7 +104,9 @@ fn serve(
                 let again = failed("storing events");
                 let text = match again(error) {
                     StoreError::Unavailable(text) | StoreError::Format(text) => text,
-                    StoreError::Busy(_) => unreachable!("`failed` never says busy"),
+                    StoreError::Busy(_) | StoreError::Invalid(_) => {
+                        unreachable!("`failed` never says so")
+                    }
                 };
                 for call in group {
                     let _ = call.reply.send(Err(StoreError::Unavailable(text.clone())));
