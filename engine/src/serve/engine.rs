@@ -4,7 +4,7 @@ use super::keeper::{Keeper, Source as KeeperSource};
 use super::pool::Pool;
 use super::run::Run;
 use super::snapshot::Snapshot;
-use super::{Answer, Caches, EngineError, ProductAsk, RecommendAsk, SearchAsk};
+use super::{Answer, Caches, EngineError, Overlay, ProductAsk, RecommendAsk, SearchAsk};
 use crate::cache::{Change, Versions};
 use crate::catalog::Event;
 use crate::resilience::{AtMost, Breaker, Mode};
@@ -48,6 +48,8 @@ pub struct Status {
     pub catalog_revision: u64,
     /// Version of the index in force; empty when there is none.
     pub index_version: String,
+    /// What changed since it was built and is known all the same.
+    pub overlay: Overlay,
     /// The best mode a search can have now.
     pub mode: Mode,
     /// Ranking work that waits for a thread.
@@ -302,6 +304,7 @@ impl Engine {
             products: snapshot.as_ref().map_or(0, |s| s.catalog.len()),
             catalog_revision: snapshot.as_ref().map_or(0, |s| s.catalog.revision()),
             index_version: snapshot.as_ref().map_or_else(String::new, |s| s.index.version.clone()),
+            overlay: snapshot.as_ref().map_or_else(Overlay::default, |s| s.index.overlay),
             mode: snapshot.as_ref().map_or(Mode::Popular, |s| s.mode(semantic)),
             waiting: self.pool.waiting(),
         }

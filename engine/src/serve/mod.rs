@@ -11,6 +11,8 @@ mod explain;
 mod indexes;
 mod items;
 mod keeper;
+mod news;
+mod overlay;
 mod pool;
 mod reads;
 mod recommend;
@@ -18,6 +20,7 @@ mod remembered;
 mod run;
 mod search;
 mod snapshot;
+mod step;
 mod trace;
 
 #[cfg(test)]
@@ -27,4 +30,5 @@ pub use answer::{Answer, EngineError, Item};
 pub use ask::{Field, ProductAsk, RecommendAsk, SearchAsk};
 pub use caches::Caches;
 pub use engine::{Engine, Made, Options, Status};
+pub use overlay::Overlay;
 pub use trace::{Outcome, RetrieverReport, Stage, Trace};
