@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use penstock_control::jobs::{
-    Common, Usage, demo, evaluate, examples, import, index, keys, lists, migrate, policy,
+    Common, Usage, demo, evaluate, examples, import, index, keys, lists, migrate, policy, products,
 };
 use std::process::ExitCode;
 
@@ -25,6 +25,7 @@ enum Command {
     Demo(demo::Options),
     Index(index::Options),
     Migrate(migrate::Options),
+    Products(products::Options),
     Evaluate(evaluate::Options),
     Examples(examples::Options),
     Policy(policy::Options),
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&common, options),
         Command::Index(options) => index::run(&common, &options),
         Command::Migrate(options) => migrate::run(&common, &options),
+        Command::Products(options) => products::run(&common, options),
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),
         Command::Policy(options) => policy::run(&common, options),

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod lists;
 pub mod migrate;
 pub mod policy;
+pub mod products;
 mod progress;
 pub mod redis;
 
