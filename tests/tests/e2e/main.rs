@@ -24,6 +24,7 @@ mod lists;
 mod ops;
 mod pages;
 mod pass_through;
+mod products;
 mod recommend;
 mod reload;
 mod search;
