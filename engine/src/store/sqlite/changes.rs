@@ -29,7 +29,9 @@ impl SqliteStore {
         let snapshot = side.unchecked_transaction().map_err(&doing)?;
         let now = number(&snapshot, "catalog_revision").map_err(&doing)?;
         let from = number(&snapshot, "changes_from").map_err(&doing)?;
-        if !(from..=now).contains(&revision) {
+        if !(from..=now).contains(&revision)
+            || !listed_all(&snapshot, revision, now).map_err(&doing)?
+        {
             return Ok(None);
         }
         let changed = changed(&snapshot, revision, most).map_err(&doing)?;
@@ -65,6 +67,15 @@ impl SqliteStore {
         transaction.commit().map_err(&doing)?;
         Ok(done)
     }
+}
+
+/// Whether every revision after this one is listed: an import of an older program that was under way during the
+/// migration, or a person with a database shell, raises the revision and lists nothing.
+fn listed_all(snapshot: &Connection, revision: u64, now: u64) -> rusqlite::Result<bool> {
+    let count = "SELECT count(DISTINCT revision) FROM product_changes WHERE revision > ?1";
+    let listed: i64 =
+        snapshot.prepare_cached(count)?.query_row([revision.cast_signed()], |row| row.get(0))?;
+    Ok(listed.unsigned_abs() == now - revision)
 }
 
 fn changed(

@@ -28,7 +28,7 @@ fn since(store: &SqliteStore, revision: u64) -> Option<Vec<(u32, Option<String>)
 }
 
 fn named(name: &str) -> Option<String> {
-    Some(name.into())
+    (!name.is_empty()).then(|| name.into())
 }
 
 #[test]
@@ -50,7 +50,8 @@ fn products_change_one_by_one_and_what_changed_is_known() {
     assert_eq!(since(&store, 1), Some(vec![(1, named("A2")), (3, None), (4, named("C4"))]));
     assert_eq!(since(&store, 4), None, "a revision that was never");
     assert_eq!(store.changes_since(1, 2).unwrap(), None, "more than asked for");
-    let others = ProductPatch { price: Some(None), brand: named(""), ..ProductPatch::default() };
+    let others =
+        ProductPatch { price: Some(None), brand: Some(String::new()), ..ProductPatch::default() };
     let others = ProductChange::Patch(ProductPatch { id: "b".into(), ..others });
     check(&[others], &[Updated], 4);
     let all = catalogue(&store);
@@ -99,6 +100,18 @@ fn the_list_is_bounded_and_who_is_older_reads_everything() {
     let known: Vec<bool> = (0..=10).map(|revision| since(&store, revision).is_some()).collect();
     assert_eq!(known, [[false; 8].as_slice(), &[true; 3]].concat());
     assert_eq!(since(&store, 8).map(|all| all.len()), Some(4));
+}
+
+#[test]
+fn a_change_that_was_not_listed_makes_everything_be_read() {
+    let (_folder, store) = fresh();
+    import(&store, &[product("a", "A"), product("b", "B")], &[]);
+    let by_hand = "DELETE FROM products WHERE id = 'b';
+        UPDATE meta SET value = value + 1 WHERE name = 'catalog_revision'";
+    store.side().execute_batch(by_hand).unwrap();
+    assert_eq!((since(&store, 1), since(&store, 2)), (None, Some(vec![])));
+    store.change_products(vec![put("c", "C")]).unwrap();
+    assert_eq!((since(&store, 1), since(&store, 2).map(|all| all.len())), (None, Some(1)));
 }
 
 #[test]
