@@ -29,6 +29,8 @@ pub(crate) const HNSW: &str = "vectors.faiss";
 
 /// Query embeddings kept, for models that are slow.
 const CACHED_QUERIES: usize = 10_000;
+/// Products that changed at once and are embedded by models that are slow: some fifteen seconds.
+const SLOWLY_EMBEDDED: usize = 1_000;
 
 /// Why there is no semantic retrieval. Each is a sentence for an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +131,13 @@ impl SemanticIndex {
 
     /// The index after these products changed: each of them once, as it is now. Embeds their text.
     pub fn after(&self, changed: &[ChangedProduct]) -> Result<Self, EmbedError> {
+        let there = changed.iter().filter(|changed| changed.product.is_some()).count();
+        if self.cache.is_some() && there > SLOWLY_EMBEDDED {
+            return Err(EmbedError::Text(format!(
+                "{there} products that changed are too many for this model while serving; run \
+                 penstock-control index"
+            )));
+        }
         let delta = self.delta.after(changed, &*self.embedder, &self.owners)?;
         Ok(Self { delta, ..self.clone() })
     }

@@ -72,6 +72,9 @@ impl Follow {
 
     /// Takes up what changed since `before`; `None`: nothing that an index knows of.
     pub fn follow(&mut self, index: &Index, before: &Catalog, changes: &Changes) -> Option<Index> {
+        if self.base.retrievers.is_empty() {
+            return None;
+        }
         let other = |changed: &&ChangedProduct| {
             let was = self.known.get(&changed.ordinal).copied();
             let was = was.unwrap_or_else(|| before.row(changed.ordinal).map(|row| row.text));
@@ -104,40 +107,24 @@ impl Follow {
     fn apply(&mut self, index: &Index, changed: Vec<ChangedProduct>) -> Index {
         let taken: Vec<ChangedProduct> =
             changed.into_iter().filter(|changed| self.take(changed)).collect();
-        let retrievers = index.retrievers.iter().map(|retriever| self.after(retriever, &taken));
-        let retrievers = retrievers.collect::<Vec<_>>();
-        let mut after = Index { retrievers: Vec::new(), ..index.clone() };
+        let retrievers = index.retrievers.iter().map(|retriever| after(retriever, &taken));
+        let mut followed = Index { retrievers: Vec::new(), ..index.clone() };
         for retriever in retrievers {
             match retriever {
-                Ok(retriever) => after.retrievers.push(retriever),
+                Ok(retriever) => followed.retrievers.push(retriever),
                 Err((retriever, fault)) => {
                     tracing::error!("{fault}");
                     self.faults = vec![fault];
-                    after.retrievers.push(retriever);
+                    followed.retrievers.push(retriever);
                 }
             }
         }
-        after.overlay = Overlay {
+        followed.overlay = Overlay {
             products: self.there,
             gone: self.known.len() - self.there,
             behind: self.behind.len(),
         };
-        after
-    }
-
-    /// The retriever after changes; as it was, and why, where it cannot follow.
-    fn after(
-        &self,
-        retriever: &Arc<dyn Retriever>,
-        taken: &[ChangedProduct],
-    ) -> Result<Arc<dyn Retriever>, (Arc<dyn Retriever>, String)> {
-        match retriever.after(taken) {
-            Ok(after) => Ok(after.unwrap_or_else(|| retriever.clone())),
-            Err(error) => {
-                let fault = format!("{error}; it does not know of all that changed since");
-                Err((retriever.clone(), fault))
-            }
-        }
+        followed
     }
 
     /// Whether there is room for a change; counts it.
@@ -149,9 +136,29 @@ impl Follow {
             return false;
         }
         self.behind.remove(&changed.ordinal);
-        self.known.insert(changed.ordinal, text);
+        let texts = self.base.texts.as_ref();
+        if text.is_none() && texts.is_some_and(|texts| texts.get(changed.ordinal).is_none()) {
+            // It came and went, and the version never knew of it.
+            self.known.remove(&changed.ordinal);
+        } else {
+            self.known.insert(changed.ordinal, text);
+        }
         self.there = self.there - usize::from(counted) + usize::from(text.is_some());
         true
+    }
+}
+
+/// The retriever after changes; as it was, and why, where it cannot follow.
+fn after(
+    retriever: &Arc<dyn Retriever>,
+    taken: &[ChangedProduct],
+) -> Result<Arc<dyn Retriever>, (Arc<dyn Retriever>, String)> {
+    match retriever.after(taken) {
+        Ok(after) => Ok(after.unwrap_or_else(|| retriever.clone())),
+        Err(error) => {
+            let fault = format!("{error}; it does not know of all that changed since");
+            Err((retriever.clone(), fault))
+        }
     }
 }
 

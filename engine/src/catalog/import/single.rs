@@ -116,6 +116,7 @@ impl Fields<'_> {
         }
     }
 
+    #[allow(clippy::option_option)] // not said, unknown from now on, or a number
     fn amount(&mut self, name: &str) -> Option<Option<f64>> {
         match self.object.get(name)? {
             Value::Null => Some(None),
@@ -125,6 +126,7 @@ impl Fields<'_> {
         }
     }
 
+    #[allow(clippy::option_option)] // as above
     fn time(&mut self, name: &str) -> Option<Option<i64>> {
         let text = match self.object.get(name)? {
             Value::Null => return Some(None),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Texts that a model is given at once.
 const TEXTS: usize = 32;
 
-type Vector = Option<Arc<[f32]>>;
+pub(super) type Vector = Option<Arc<[f32]>>;
 
 /// See the module. A copy shares the vectors.
 #[derive(Debug, Clone, Default)]
@@ -52,19 +52,24 @@ impl Delta {
             }
         }
         after.changed.retain(|(ordinal, _)| new.binary_search_by_key(ordinal, |n| n.0).is_err());
-        after.changed.extend(new);
+        // What has no vector anywhere needs no place.
+        let counts = |(ordinal, vector): &(Ordinal, Vector)| {
+            vector.is_some() || owners.position(*ordinal).is_some()
+        };
+        after.changed.extend(new.into_iter().filter(counts));
         after.changed.sort_unstable_by_key(|(ordinal, _)| *ordinal);
-        after.unmasked = Some(Arc::new(unmasked));
+        // New products alone leave the index as it is, and a search without a mask is cheaper.
+        after.unmasked = (after.masked > 0).then(|| Arc::new(unmasked));
         Ok(after)
     }
 
     /// Where the product changed: its vector, if it has one.
-    pub(super) fn get(&self, ordinal: Ordinal) -> Option<Option<&[f32]>> {
+    pub(super) fn get(&self, ordinal: Ordinal) -> Option<&Vector> {
         if !self.mask.contains(ordinal) {
             return None;
         }
         let at = self.changed.binary_search_by_key(&ordinal, |changed| changed.0).ok()?;
-        Some(self.changed[at].1.as_deref())
+        Some(&self.changed[at].1)
     }
 
     /// Every vector that is there.

@@ -48,11 +48,11 @@ fn text(most: usize) -> impl Strategy<Value = String> {
 }
 
 fn product() -> impl Strategy<Value = Product> {
-    (text(4), text(1), text(2), text(6)).prop_map(|(name, brand, category, description)| Product {
+    (text(4), text(6), text(2), text(1)).prop_map(|(name, description, category, brand)| Product {
         name,
-        brand,
-        category,
         description,
+        category,
+        brand,
         ..Product::default()
     })
 }
