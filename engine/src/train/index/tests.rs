@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod overlay;
+
 /// Product number `n` of a small world: what it is, of what, for whom.
 fn product(n: usize) -> Product {
     const THINGS: [(&str, &str); 5] = [
