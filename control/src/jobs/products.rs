@@ -4,7 +4,7 @@ use super::{Common, Usage};
 use anyhow::Context;
 use penstock_engine::catalog::Product;
 use penstock_engine::catalog::import::single::{self, Wanted};
-use penstock_engine::store::{Bulk, Changed, ProductChange, Store};
+use penstock_engine::store::{Changed, ProductChange};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::PathBuf;

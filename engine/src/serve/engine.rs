@@ -79,7 +79,7 @@ pub struct Engine {
     caches: Option<Arc<Caches>>,
     /// The store, as keys of caches name it.
     store_tag: String,
-    store_breaker: Breaker,
+    store_breaker: Arc<Breaker>,
 }
 
 /// Letters of the store's identity in keys.
@@ -123,7 +123,9 @@ impl Engine {
         }
         let keeper = Keeper::start(source, snapshot.clone(), policy)
             .map_err(|error| failed("the keeper's thread", error))?;
-        let store_breaker = Breaker::new("store", options.clock.now());
+        let store_breaker = Arc::new(Breaker::new("store", options.clock.now()));
+        let (breaker, clock) = (store_breaker.clone(), options.clock.clone());
+        store.on_recovered(Arc::new(move || breaker.try_soon(clock.now())));
         Ok(Arc::new(Self {
             clock: options.clock,
             store,

@@ -193,6 +193,12 @@ pub trait Bulk: Send + Sync {
         let _ = told;
     }
 
+    /// Calls `told` (which returns at once) when it was away and answers again, so that nobody waits any longer before it
+    /// is asked.
+    fn on_recovered(&self, told: std::sync::Arc<dyn Fn() + Send + Sync>) {
+        let _ = told;
+    }
+
     /// What the policy says about breakers is in force.
     fn policy_changed(&self, policy: &penstock_config::policy::Policy) {
         let _ = policy;

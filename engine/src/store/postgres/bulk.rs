@@ -57,6 +57,10 @@ impl Bulk for PostgresStore {
         lock(&self.shared.users).push(told);
     }
 
+    fn on_recovered(&self, told: Arc<dyn Fn() + Send + Sync>) {
+        lock(&self.shared.recovered).push(Arc::new(move |()| told()));
+    }
+
     fn policy_changed(&self, policy: &Policy) {
         self.shared.servers.breaker.store(Arc::new(policy.resilience.breaker.clone()));
     }

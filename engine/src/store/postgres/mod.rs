@@ -72,6 +72,7 @@ struct Shared {
     revision: AtomicU64,
     wake: Hook<()>,
     users: Hook<UsersChanged>,
+    recovered: Hook<()>,
 }
 
 impl PostgresStore {
@@ -103,11 +104,14 @@ impl PostgresStore {
             revision: AtomicU64::new(0),
             wake: Mutex::default(),
             users: Mutex::default(),
+            recovered: Mutex::default(),
         });
         let store = Self { shared: shared.clone(), runtime: Some(runtime) };
         store.wait(async move { shared.verify().await })?;
         let runtime = store.runtime();
-        runtime.spawn(watch::watch(store.shared.servers.clone()));
+        let watched = store.shared.clone();
+        let recovered = move || call(&watched.recovered, ());
+        runtime.spawn(watch::watch(store.shared.servers.clone(), recovered));
         let hearing = store.shared.clone();
         let connector = store.shared.servers.primary.connector.clone();
         runtime.spawn(listen::listen(connector, move |heard| hearing.hear(heard)));
