@@ -118,3 +118,60 @@ async fn without_a_schema_or_a_database_it_says_what_to_do() {
     drop(penstock_tests::binaries::control_with(&data, &["migrate"], &env).ok());
     penstock.wait_ready().await;
 }
+
+#[tokio::test]
+async fn what_is_changed_by_sql_is_found_within_a_second_by_every_proxy() {
+    if !installed() {
+        return;
+    }
+    let server = PgServer::relaxed().await;
+    let shop = DatabaseShop::demo(&[&server]);
+    let elsewhere = shop.elsewhere();
+    let (one, two) = tokio::join!(shop.proxy().start(), elsewhere.proxy().start());
+    let proxies = [&one, &two];
+    let found = async |words: &str, id: &str| {
+        for proxy in proxies {
+            let items = proxy.items(&format!("/search?q={words}&k=50")).await;
+            if !items.iter().any(|item| item.product_id == id) {
+                return false;
+            }
+        }
+        true
+    };
+    let within = Duration::from_secs(20);
+    assert!(!found("zwiebelschneider", "x-1").await);
+    let sql = |text: String| {
+        let server = &server;
+        async move { server.sql(&text).await }
+    };
+    sql("INSERT INTO penstock.products (product_id, name, category, price)
+         VALUES ('x-1', 'Zwiebelschneider Deluxe', 'Kitchen > Tools', 12)"
+        .into())
+    .await;
+    until_true("the new product is found", within, async || found("zwiebelschneider", "x-1").await)
+        .await;
+    sql("UPDATE penstock.products SET name = 'Gurkenhobel Deluxe', price = 8 WHERE product_id = 'x-1'".into()).await;
+    until_true("it is found by its new name", within, async || found("gurkenhobel", "x-1").await)
+        .await;
+    for proxy in proxies {
+        let product = proxy.get("/products/x-1").await.expect(200).json();
+        assert_eq!(product["price"], 8.0, "{product}");
+    }
+    sql("DELETE FROM penstock.products WHERE product_id = 'x-1'".into()).await;
+    until_true("it is gone", within, async || {
+        let mut gone = true;
+        for proxy in proxies {
+            gone &= proxy.get("/products/x-1").await.status == 404;
+            let items = proxy.items("/search?q=gurkenhobel&k=50").await;
+            gone &= !items.iter().any(|item| item.product_id == "x-1");
+        }
+        gone
+    })
+    .await;
+    // And through the command.
+    let put = r#"{"id": "x-2", "name": "Spiralschneider", "price": 3}"#;
+    let file = shop.shop.write("put.json", put);
+    drop(shop.control(&["products", "put", penstock_tests::binaries::text(&file)]).ok());
+    until_true("what was put is found", within, async || found("spiralschneider", "x-2").await)
+        .await;
+}

@@ -159,18 +159,27 @@ impl PostgresStore {
 }
 
 impl Shared {
+    /// Some server answers and has the schema. Any will do: replicas answer while nobody takes writes.
     async fn verify(&self) -> Result<(), StoreError> {
-        let verifying = async {
-            let client = self.servers.primary.pool.get().await;
-            let client = client.map_err(|fault| fault.told("connecting to the database"))?;
-            migrate::verify(&client).await
-        };
-        tokio::time::timeout(OPENING, verifying).await.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(format!(
-                "connecting to the database {}: no answer within {OPENING:?}",
-                self.servers.settings.url
-            )))
-        })
+        let servers = &self.servers;
+        let mut last = None;
+        for server in std::iter::once(&servers.primary).chain(&servers.replicas) {
+            let verifying = async {
+                let client = server.pool.get().await;
+                let client = client.map_err(|fault| fault.told("connecting to the database"))?;
+                migrate::verify(&client).await
+            };
+            let verified = tokio::time::timeout(OPENING, verifying).await.unwrap_or_else(|_| {
+                let (name, why) = (&server.name, format!("no answer within {OPENING:?}"));
+                Err(StoreError::Unavailable(format!("connecting to the database {name}: {why}")))
+            });
+            match verified {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Unavailable(why)) => last = last.or(Some(why)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Unavailable(last.expect("the primary was asked")))
     }
 
     fn hear(&self, heard: Heard) {
