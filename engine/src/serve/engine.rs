@@ -207,8 +207,12 @@ impl Engine {
         let stored = self.append(events).await;
         // After they are stored, or a request could remember the history without them; also where storing failed or
         // took too long, because it may have happened all the same.
-        if let Some(caches) = &self.caches {
-            caches.tell(Change::users(users));
+        let change = Change::users(users);
+        match &self.caches {
+            // Others do not see them before they are there for everybody, and are told then (`Bulk::on_users`).
+            Some(caches) if self.store.is_shared() => caches.log.note(&change),
+            Some(caches) => caches.tell(change),
+            None => {}
         }
         stored
     }

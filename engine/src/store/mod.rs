@@ -133,6 +133,8 @@ pub struct DatabaseStatus {
     pub primary: postgres::ServerStatus,
     /// Are read from.
     pub replicas: Vec<postgres::ServerStatus>,
+    /// Where events wait for it.
+    pub spool: Option<spool::Status>,
 }
 
 /// What others stored.

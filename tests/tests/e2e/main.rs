@@ -11,6 +11,7 @@ mod caches;
 mod commands;
 mod database;
 mod degradation;
+mod durability;
 mod events;
 mod fleet;
 mod fuzz;

@@ -108,7 +108,7 @@ async fn certificates_are_verified_and_passwords_are_read_from_a_file() {
     refused("?sslmode=require", &[password], "password authentication failed").await;
     let settings = settings(&format!("{url}?sslmode=require"), &[], &[password]);
     let refused =
-        PostgresStore::open(settings.clone(), "test", clock::system(), Arc::new(Unobserved));
+        PostgresStore::open(settings.clone(), "test", None, clock::system(), Arc::new(Unobserved));
     assert!(refused.is_err());
     // The next connection reads the file again.
     std::fs::write(&file, "it is-secret").unwrap();

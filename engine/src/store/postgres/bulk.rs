@@ -72,7 +72,8 @@ impl Bulk for PostgresStore {
     fn database(&self) -> Option<DatabaseStatus> {
         let mut servers = self.shared.servers.status().into_iter();
         let primary = servers.next().expect("there is a primary");
-        Some(DatabaseStatus { primary, replicas: servers.collect() })
+        let spool = self.outbox.as_ref().and_then(|outbox| outbox.status());
+        Some(DatabaseStatus { primary, replicas: servers.collect(), spool })
     }
 
     fn wake_on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
