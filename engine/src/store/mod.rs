@@ -4,6 +4,7 @@
 //! caller's), [`Bulk`] is what start-up, import and jobs stream through.
 
 mod change;
+mod lite;
 pub mod postgres;
 pub mod sqlite;
 
@@ -14,7 +15,7 @@ use crate::catalog::{Event, Ordinal, Product, UserEvent};
 use futures::future::BoxFuture;
 
 /// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The store could not be opened, read or written.
     #[error("store: {0}")]

@@ -9,6 +9,7 @@
 use super::staging::{Staging, sweep};
 use super::{SqliteStore, changes, failed, file, rows};
 use crate::catalog::{Event, Product};
+use crate::store::lite::kinds::kind_number;
 use crate::store::{Import, Imported, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -78,7 +79,7 @@ impl Import for SqliteImport<'_> {
                     &event.event_id,
                     &event.user_id,
                     &event.product_id,
-                    rows::kind_number(event.kind),
+                    kind_number(event.kind),
                     event.at_micros,
                     &event.source,
                 ))

@@ -1,6 +1,7 @@
 //! Rows of the tables and the values of the catalogue, in both directions.
 
-use crate::catalog::{EventKind, Product, UserEvent};
+use crate::catalog::{Product, UserEvent};
+use crate::store::lite::kinds::kind_of;
 use rusqlite::Row;
 
 /// A product's columns, in the order of [`product`].
@@ -39,19 +40,4 @@ pub(super) fn user_event(row: &Row<'_>, first: usize) -> rusqlite::Result<UserEv
     let kind =
         kind_of(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(first + 1, number))?;
     Ok(UserEvent { product_id: row.get(first)?, kind, at_micros: row.get(first + 2)? })
-}
-
-/// The number a kind is stored as; never changes.
-pub(super) fn kind_number(kind: EventKind) -> i64 {
-    match kind {
-        EventKind::View => 1,
-        EventKind::AddToCart => 2,
-        EventKind::Purchase => 3,
-    }
-}
-
-fn kind_of(number: i64) -> Option<EventKind> {
-    [EventKind::View, EventKind::AddToCart, EventKind::Purchase]
-        .into_iter()
-        .find(|kind| kind_number(*kind) == number)
 }
