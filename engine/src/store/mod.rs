@@ -23,6 +23,10 @@ pub enum StoreError {
     /// Too many calls wait already.
     #[error("store: too many calls are waiting ({0})")]
     Busy(usize),
+    /// There is no room for more events: as many wait to be shipped as may, or the disk is full. There is room
+    /// again when some were shipped. Reading goes on.
+    #[error("store: no room for more events: {0}")]
+    Full(String),
     /// The store holds something this version cannot read.
     #[error("store: {0}")]
     Format(String),
