@@ -6,6 +6,7 @@
 mod change;
 mod lite;
 pub mod postgres;
+pub mod spool;
 pub mod sqlite;
 
 pub use postgres::PostgresStore;

@@ -73,6 +73,12 @@ impl<J: Job> Group<J> {
         self.send(Queued { job, counted: false })
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
     fn send(&self, queued: Queued<J>) -> Result<(), StoreError> {
         let queue = self.queue.as_ref().expect("taken only on drop");
         queue.send(queued).map_err(|_| ended("writer"))
