@@ -19,7 +19,9 @@ impl Fault {
     fn is_the_stores(&self, deadline: Duration) -> bool {
         match self {
             Self::Store(StoreError::Unavailable(_) | StoreError::Format(_)) => true,
-            Self::Store(StoreError::Busy(_) | StoreError::Full(_) | StoreError::Invalid(_)) => false,
+            Self::Store(StoreError::Busy(_) | StoreError::Full(_) | StoreError::Invalid(_)) => {
+                false
+            }
             Self::Late(after) => *after >= deadline,
         }
     }

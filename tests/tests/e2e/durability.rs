@@ -29,9 +29,11 @@ struct Told {
     not: Vec<String>,
 }
 
-/// One client: sends its share in batches; a batch without an answer is not sent again.
+/// One client: sends its share in batches. A batch that is refused is sent again; one without an answer is sent again
+/// or given up.
 async fn client(number: usize, base: String, acknowledged: Arc<AtomicUsize>) -> Told {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
+    let http =
+        reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
     let mut told = Told::default();
     let mut sent = 0;
     while sent < EVENTS / CLIENTS {
@@ -43,14 +45,15 @@ async fn client(number: usize, base: String, acknowledged: Arc<AtomicUsize>) -> 
                 told.acknowledged.extend(ids);
                 sent += BATCH;
             }
-            // Nothing was said, or that nothing was stored: other ids go on, so that both kinds are counted.
             Ok(response) => {
-                assert!(matches!(response.status().as_u16(), 503 | 429), "{}", response.status());
-                told.not.extend(ids);
-                sent += BATCH;
+                assert_eq!(response.status(), 503, "refused is a 503");
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             // Nobody listens: it was not sent at all.
-            Err(error) if error.is_connect() => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) if error.is_connect() => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(_) if rand::random() => {}
             Err(_) => {
                 told.not.extend(ids);
                 sent += BATCH;
@@ -100,7 +103,7 @@ async fn what_was_acknowledged_is_stored_once_whatever_is_killed() {
         told.not.extend(one.not);
     }
     eprintln!("{} acknowledged, {} not", told.acknowledged.len(), told.not.len());
-    assert!(told.acknowledged.len() > EVENTS / 2, "most were taken");
+    assert!(told.acknowledged.len() > EVENTS * 9 / 10, "most were taken");
     until_drained(&penstock).await;
     let rows = server.sql("SELECT event_id, count(*) FROM penstock.events GROUP BY 1").await;
     let mut stored = HashSet::new();
@@ -109,7 +112,12 @@ async fn what_was_acknowledged_is_stored_once_whatever_is_killed() {
         stored.insert(row[0].clone());
     }
     let lost: Vec<&String> = told.acknowledged.iter().filter(|id| !stored.contains(*id)).collect();
-    assert!(lost.is_empty(), "{} acknowledged events are lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
+    assert!(
+        lost.is_empty(),
+        "{} acknowledged events are lost: {:?}",
+        lost.len(),
+        &lost[..lost.len().min(5)]
+    );
     let known: HashSet<&String> = told.acknowledged.iter().chain(&told.not).collect();
     assert!(stored.iter().all(|id| known.contains(id)), "events that nobody sent");
 }
@@ -149,7 +157,7 @@ async fn events_are_taken_while_the_database_is_away_and_known_at_once() {
         penstock.items("/recommend/somebody-new?k=5").await;
     }
     let spool = penstock.status().await["database"]["spool"].clone();
-    assert_eq!(spool["waiting"], 50, "{spool}");
+    assert!(spool["waiting"].as_u64() >= Some(50), "{spool}");
     // The same again counts once.
     let again = penstock.post("/events", &event("10", "somebody-new")).await.expect(202);
     assert!(again.text().contains("\"duplicates\":[\"10\"]"), "{}", again.describe());

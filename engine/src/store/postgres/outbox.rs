@@ -28,7 +28,8 @@ impl Outbox {
     /// Tries to open the spool in `folder`.
     pub fn open(folder: PathBuf, max_bytes: u64, clock: SharedClock) -> Self {
         let settings = Settings { max_bytes, ..Settings::default() };
-        let outbox = Self { folder, settings, clock, spool: OnceLock::new(), why: Mutex::default() };
+        let outbox =
+            Self { folder, settings, clock, spool: OnceLock::new(), why: Mutex::default() };
         outbox.try_open();
         outbox
     }
