@@ -298,6 +298,11 @@ impl Engine {
         self.store.database()
     }
 
+    /// The breakers in front of the database's servers; none: the store is a file.
+    pub fn database_breakers(&self) -> Vec<&Breaker> {
+        self.store.breakers()
+    }
+
     /// What is running.
     pub fn status(&self) -> Status {
         let snapshot = self.snapshot.load_full();

@@ -220,6 +220,11 @@ pub trait Bulk: Send + Sync {
         None
     }
 
+    /// The breakers in front of those servers, to be looked at and forced.
+    fn breakers(&self) -> Vec<&crate::resilience::Breaker> {
+        Vec::new()
+    }
+
     /// Rows in each table.
     fn counts(&self) -> Result<Counts, StoreError>;
 

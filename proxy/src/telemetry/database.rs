@@ -1,6 +1,7 @@
 //! Metrics of the shop's database: its pools, its queries, its replicas.
 
 use super::metrics::Registering;
+use super::spool::{SpoolFigures, SpoolMetrics};
 use crate::app::App;
 use penstock_engine::store::DatabaseStatus;
 use penstock_engine::store::postgres::{FellBack, Observe, PoolStatus, ServerStatus};
@@ -20,6 +21,7 @@ pub struct DatabaseMetrics {
     lag: GaugeVec,
     in_rotation: IntGaugeVec,
     operations: HistogramVec,
+    spool: SpoolMetrics,
 }
 
 impl DatabaseMetrics {
@@ -76,6 +78,7 @@ impl DatabaseMetrics {
                 "What requests wait for beside ranking: from its start to its end",
                 &["operation_type"],
             )?,
+            spool: SpoolMetrics::register(r)?,
         };
         // The first event of a label would be invisible to `increase()` if the label came with it.
         for query in ["products", "recent_events"] {
@@ -95,6 +98,7 @@ impl DatabaseMetrics {
     pub fn refresh(&self, app: &App) {
         let database = app.engine.get().ok().and_then(|engine| engine.database());
         let Some(DatabaseStatus { primary, replicas, .. }) = database else { return };
+        self.spool.expose();
         let mut sum = PoolStatus::default();
         for server in std::iter::once(&primary).chain(&replicas) {
             sum.active += server.pool.active;
@@ -116,6 +120,12 @@ impl DatabaseMetrics {
 
     fn rotation(&self, server: &ServerStatus, role: &str) {
         self.in_rotation.with_label_values(&[&server.name, role]).set(server.in_rotation.into());
+    }
+
+    /// Sets what is known of the spool. Called where metrics are refreshed: its counters are exposed from the moment
+    /// the database is open.
+    pub fn set_spool(&self, figures: SpoolFigures) {
+        self.spool.set(figures);
     }
 
     /// Notes how long something took that a request waited for.

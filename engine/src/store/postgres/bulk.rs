@@ -76,6 +76,12 @@ impl Bulk for PostgresStore {
         Some(DatabaseStatus { primary, replicas: servers.collect(), spool })
     }
 
+    fn breakers(&self) -> Vec<&crate::resilience::Breaker> {
+        let servers = &self.shared.servers;
+        let all = std::iter::once(&servers.primary).chain(&servers.replicas);
+        all.map(|server| &server.breaker).collect()
+    }
+
     fn wake_on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
         lock(&self.shared.wake).push(Arc::new(move |()| wake()));
     }

@@ -68,7 +68,7 @@ impl Server {
         let nodes: Vec<String> = connector.url.nodes.iter().map(ToString::to_string).collect();
         let name = nodes.join(",");
         Self {
-            breaker: Breaker::new(format!("{role} {name}"), clock.now()),
+            breaker: Breaker::new(format!("{role}:{name}"), clock.now()),
             pool: Pool::new(connector.clone(), pool, clock.clone(), observer),
             name,
             connector,
