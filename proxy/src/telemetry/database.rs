@@ -97,8 +97,19 @@ impl DatabaseMetrics {
     /// Sets what is only looked at.
     pub fn refresh(&self, app: &App) {
         let database = app.engine.get().ok().and_then(|engine| engine.database());
-        let Some(DatabaseStatus { primary, replicas, .. }) = database else { return };
-        self.spool.expose();
+        let Some(DatabaseStatus { primary, replicas, spool, .. }) = database else { return };
+        if let Some(spool) = spool {
+            self.set_spool(SpoolFigures {
+                events: spool.waiting,
+                bytes: spool.bytes,
+                bytes_max: app.settings.database.as_ref().map_or(0, |it| it.spool_bytes),
+                oldest_seconds: spool.oldest_seconds.unwrap_or(0),
+                shipped: spool.shipped,
+                refused: spool.refused,
+                damaged: spool.damaged,
+                full: spool.full,
+            });
+        }
         let mut sum = PoolStatus::default();
         for server in std::iter::once(&primary).chain(&replicas) {
             sum.active += server.pool.active;
@@ -122,8 +133,7 @@ impl DatabaseMetrics {
         self.in_rotation.with_label_values(&[&server.name, role]).set(server.in_rotation.into());
     }
 
-    /// Sets what is known of the spool. Called where metrics are refreshed: its counters are exposed from the moment
-    /// the database is open.
+    /// Sets what is known of the spool.
     pub fn set_spool(&self, figures: SpoolFigures) {
         self.spool.set(figures);
     }

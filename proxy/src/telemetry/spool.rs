@@ -52,7 +52,7 @@ impl SpoolMetrics {
             )?,
             bytes_max: r.gauge(
                 "event_spool_bytes_max",
-                "What they may take (database.spool_bytes); 0: there is no spool",
+                "What they may take (database.spool_bytes); 0: there is no spool, or it cannot be opened",
             )?,
             oldest: r.gauge(
                 "event_spool_oldest_seconds",
@@ -96,13 +96,6 @@ impl SpoolMetrics {
         ] {
             let counter = counter.with_label_values::<&str>(&[]);
             counter.inc_by(total.saturating_sub(counter.get()));
-        }
-    }
-
-    /// A database is there, and with it a spool.
-    pub fn expose(&self) {
-        for counter in [&self.shipped, &self.refused, &self.damaged] {
-            counter.with_label_values::<&str>(&[]);
         }
     }
 }
