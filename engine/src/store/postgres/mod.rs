@@ -119,6 +119,7 @@ impl PostgresStore {
         });
         let store = Self { shared: shared.clone(), outbox: outbox.clone(), runtime: Some(runtime) };
         store.wait(async move { shared.verify().await })?;
+        store.wait(watch::look_first(store.shared.servers.clone()));
         let runtime = store.runtime();
         let watched = store.shared.clone();
         let recovered = move || call(&watched.recovered, ());

@@ -81,21 +81,25 @@ impl Server {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One attempt at a query, through the breaker.
+    /// One attempt at a query, through the breaker; and how long the server took, if it was asked at all.
     pub async fn ask(
         &self,
         policy: &BreakerPolicy,
         query: &Query,
         params: &Params,
-    ) -> Result<Vec<Row>, Fault> {
+    ) -> (Result<Vec<Row>, Fault>, Option<Duration>) {
+        let mut took = None;
         let asked = async {
             let client = self.pool.get().await?;
+            let began = self.clock.now();
             let answer = async {
                 let statement = client.prepare_cached(query.sql).await?;
                 let params: Vec<_> = params.iter().map(|param| &**param as _).collect();
                 client.query(&statement, &params).await
             };
-            match tokio::time::timeout(ANSWER, answer).await {
+            let answer = tokio::time::timeout(ANSWER, answer).await;
+            took = Some(self.clock.now().saturating_duration_since(began));
+            match answer {
                 Ok(rows) => Ok(rows?),
                 Err(_) => {
                     // Whoever had it next would wait for the same answer.
@@ -104,17 +108,14 @@ impl Server {
                 }
             }
         };
-        let its_fault = Fault::is_the_servers;
-        match self.breaker.call(policy, &*self.clock, asked, its_fault).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(fault)) => {
-                if fault.kind() == super::fault::Kind::ReadOnly {
-                    self.pool.forget();
-                }
-                Err(fault)
-            }
-            Err(open) => Err(Fault::Open(open)),
+        let called = self.breaker.call(policy, &*self.clock, asked, Fault::is_the_servers).await;
+        let result = called.unwrap_or_else(|open| Err(Fault::Open(open)));
+        if let Err(fault) = &result
+            && fault.kind() == super::fault::Kind::ReadOnly
+        {
+            self.pool.forget();
         }
+        (result, took)
     }
 
     pub fn status(&self, in_rotation: bool) -> ServerStatus {

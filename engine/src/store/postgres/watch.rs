@@ -68,6 +68,11 @@ impl Primary {
     }
 }
 
+/// The first look, so that the first who ask find somebody to be asked.
+pub(super) async fn look_first(servers: Arc<Servers>) {
+    look(&servers, &mut Primary::default()).await;
+}
+
 /// Runs until it is dropped. Calls `recovered` when a server is well again.
 pub(super) async fn watch(servers: Arc<Servers>, recovered: impl Fn()) {
     let mut known = Primary::default();
