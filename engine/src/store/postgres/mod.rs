@@ -12,12 +12,15 @@ mod changes;
 mod connect;
 mod fault;
 mod import;
+#[cfg(feature = "train")]
+mod jobs;
 mod listen;
 mod migrate;
 mod moments;
 mod observe;
 mod partitions;
 mod pool;
+mod popularity;
 mod query;
 mod rows;
 mod server;
@@ -33,6 +36,7 @@ pub use pool::PoolStatus;
 pub use server::ServerStatus;
 
 use crate::catalog::{Event, Product, UserEvent};
+use crate::features::Entity;
 use crate::store::{Store, StoreError, UsersChanged};
 use fault::Fault;
 use futures::future::BoxFuture;
@@ -278,6 +282,36 @@ impl Store for PostgresStore {
             vec![Box::new(user_id.clone()), Box::new(most)],
             move |moments| moments.of_user(&user_id),
             |rows| rows.iter().map(|row| rows::user_event(row, 1)).collect(),
+        )
+    }
+
+    fn features(
+        &self,
+        entity: Entity,
+        id: String,
+        names: Vec<&'static str>,
+    ) -> BoxFuture<'_, Result<Vec<Option<serde_json::Value>>, StoreError>> {
+        if id.contains('\0') {
+            return Box::pin(async move { Ok(vec![None; names.len()]) });
+        }
+        let params: Params =
+            vec![Box::new(entity.name()), Box::new(id.clone()), Box::new(names.clone())];
+        self.read(
+            "reading features",
+            &query::FEATURES,
+            params,
+            move |moments| match entity {
+                Entity::User => moments.of_user(&id),
+                Entity::Product | Entity::UserAndProduct => moments.of_products(),
+            },
+            move |rows| {
+                let mut found = std::collections::HashMap::with_capacity(rows.len());
+                for row in &rows {
+                    let text: &str = row.try_get(1)?;
+                    found.insert(row.try_get::<_, String>(0)?, serde_json::from_str(text).ok());
+                }
+                Ok(names.iter().map(|name| found.remove(*name).flatten()).collect())
+            },
         )
     }
 

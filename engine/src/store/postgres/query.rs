@@ -30,6 +30,25 @@ pub(super) const RECENT_EVENTS: Query = Query {
           WHERE user_id = $1 ORDER BY \"timestamp\" DESC, stored_by DESC, event_id DESC LIMIT $2",
 };
 
+pub(super) const FEATURES: Query = Query {
+    name: "features",
+    sql: "SELECT name, value::text FROM penstock.feature_values
+          WHERE entity = $1 AND entity_id = $2 AND name = ANY($3)",
+};
+
+/// What the job `popularity` made last.
+pub(super) const POPULARITY: Query = Query {
+    name: "popularity",
+    sql: "SELECT (state->>'number')::bigint, (state->>'newest_micros')::bigint,
+              (state->>'half_life_seconds')::float8
+          FROM penstock.job_state WHERE job = 'popularity' AND state ? 'number'",
+};
+
+pub(super) const SCORES: Query = Query {
+    name: "popularity_scores",
+    sql: "SELECT ordinal, popularity_score FROM penstock.products WHERE popularity_score IS NOT NULL",
+};
+
 pub(super) const REVISION: Query =
     Query { name: "revision", sql: "SELECT revision FROM penstock.catalog" };
 

@@ -2,9 +2,9 @@
 
 use super::import::SqliteImport;
 use super::rows::{self, PRODUCT_COLUMNS};
-use super::{SqliteStore, failed, file};
+use super::{SqliteStore, failed, file, popularity};
 use crate::catalog::{Ordinal, UserEvent};
-use crate::store::{Bulk, Counts, Foreign, Import, StoreError, StoredProduct};
+use crate::store::{Bulk, Counts, Foreign, Import, PopularityMade, StoreError, StoredProduct};
 use std::sync::atomic::Ordering;
 
 /// Products read in one transaction. Embedding them may take hours, and the write-ahead log cannot be
@@ -110,6 +110,23 @@ impl Bulk for SqliteStore {
             each(user, event);
         }
         Ok(())
+    }
+
+    fn popularity_made(&self) -> Result<Option<PopularityMade>, StoreError> {
+        popularity::made(&self.side()).map_err(failed("reading popularity"))
+    }
+
+    fn scan_popularity(
+        &self,
+        _: &PopularityMade,
+        each: &mut dyn FnMut(Ordinal, f64),
+    ) -> Result<(), StoreError> {
+        let connection = file::connect(&self.path, &self.settings)?;
+        popularity::scan(&connection, each).map_err(failed("reading popularity"))
+    }
+
+    fn features_number(&self) -> Result<u64, StoreError> {
+        popularity::features_number(&self.side()).map_err(failed("reading the features' number"))
     }
 
     fn begin_import(&self) -> Result<Box<dyn Import + '_>, StoreError> {

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 const APPLICATION_ID: i32 = 0x504E_5354;
 
 /// One step per version, applied in order; a step that was released is never edited.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('store_id', lower(hex(randomblob(16)))), ('catalog_revision', 0);
     CREATE TABLE products (
@@ -39,7 +40,35 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX events_by_user ON events (user_id, at_micros DESC);
     CREATE INDEX events_by_time ON events (at_micros);
-"];
+",
+    "
+    CREATE TABLE IF NOT EXISTS popularity (
+        product_id    TEXT PRIMARY KEY NOT NULL,
+        score         REAL,
+        newest_micros INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS feature_values (
+        entity    TEXT NOT NULL,
+        name      TEXT NOT NULL,
+        entity_id TEXT NOT NULL,
+        version   INTEGER NOT NULL,
+        value     TEXT NOT NULL,
+        PRIMARY KEY (entity, name, entity_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS job_state (job TEXT PRIMARY KEY NOT NULL, state TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS job_runs (
+        id              INTEGER PRIMARY KEY AUTOINCREMENT,
+        job             TEXT NOT NULL,
+        instance        TEXT NOT NULL,
+        started_micros  INTEGER NOT NULL,
+        finished_micros INTEGER,
+        outcome         TEXT,
+        detail          TEXT
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS job_runs_by_job ON job_runs (job, id);
+",
+];
 
 /// Checks or creates the store at `path`; gives its absolute path. After this, connections can be
 /// opened with [`connect`].

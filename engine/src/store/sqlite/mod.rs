@@ -13,6 +13,9 @@
 mod bulk;
 mod file;
 mod import;
+#[cfg(feature = "train")]
+mod jobs;
+mod popularity;
 mod reader;
 mod rows;
 mod staging;
@@ -21,6 +24,7 @@ mod tests;
 mod writer;
 
 use crate::catalog::{Event, Product, UserEvent};
+use crate::features::Entity;
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use penstock_config::clock::SharedClock;
@@ -136,6 +140,19 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             self.readers.ask(Read::RecentEvents { user_id, limit, reply })?;
+            answer.await.map_err(|_| ended("reader"))?
+        })
+    }
+
+    fn features(
+        &self,
+        entity: Entity,
+        id: String,
+        names: Vec<&'static str>,
+    ) -> BoxFuture<'_, Result<Vec<Option<serde_json::Value>>, StoreError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.readers.ask(Read::Features { entity, id, names, reply })?;
             answer.await.map_err(|_| ended("reader"))?
         })
     }
