@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use penstock_control::jobs::{
-    Common, Usage, demo, evaluate, examples, import, index, keys, lists, migrate, policy,
+    Common, Usage, batch, demo, evaluate, examples, features, import, index, keys, lists, migrate,
+    policy,
 };
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Command {
     Demo(demo::Options),
     Index(index::Options),
     Migrate(migrate::Options),
+    Jobs(batch::Options),
+    Features(features::Options),
     Evaluate(evaluate::Options),
     Examples(examples::Options),
     Policy(policy::Options),
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&common, options),
         Command::Index(options) => index::run(&common, &options),
         Command::Migrate(options) => migrate::run(&common, &options),
+        Command::Jobs(options) => batch::run(&common, options),
+        Command::Features(options) => features::run(&common, options),
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),
         Command::Policy(options) => policy::run(&common, options),

@@ -22,6 +22,8 @@ pub struct Taste {
     pub interactions: usize,
     /// Ids of products the user has bought.
     pub bought: HashSet<String>,
+    /// Those of the categories that the latest events say nothing about.
+    pub only_long_term: HashSet<CategoryId>,
 }
 
 impl Taste {
@@ -68,7 +70,10 @@ impl Taste {
             let named = categories.find(path).into_iter().find(is_named);
             // Both are scaled to their strongest. What is the same in both is not counted twice.
             let Some(id) = named else { continue };
-            let sum = sums.entry(id).or_default();
+            let sum = sums.entry(id).or_insert_with(|| {
+                self.only_long_term.insert(id);
+                0.0
+            });
             *sum = sum.max(strength * affinity);
         }
         self.categories = sums.into_iter().collect();

@@ -4,10 +4,12 @@
 
 use super::Caches;
 use super::indexes;
+use super::scores::{self, Basis};
 use super::snapshot::{Index, Snapshot};
+use super::stored_features::StoredFeatures;
 use crate::cache::{CacheKind, Change, Reason};
 use crate::catalog::Catalog;
-use crate::features::{Popularity, PopularityBuilder};
+use crate::features::Popularity;
 use crate::store::{DataStore, Foreign, StoreError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
@@ -65,6 +67,7 @@ impl Keeper {
             made: None,
             popularity_at: now,
             foreign_events: None,
+            features: StoredFeatures::default(),
             refused: None,
             loaded_at: now,
         };
@@ -96,7 +99,7 @@ impl Keeper {
 /// What the popularity in force was made from.
 #[derive(Clone, Copy, PartialEq)]
 struct Made {
-    events: u64,
+    basis: Basis,
     weights: EventWeights,
     half_life: Duration,
     revision: u64,
@@ -111,6 +114,7 @@ struct Upkeep {
     popularity_at: Instant,
     /// Events of others, as last counted.
     foreign_events: Option<Foreign>,
+    features: StoredFeatures,
     refused: Option<Refused>,
     loaded_at: Instant,
 }
@@ -129,6 +133,8 @@ impl Upkeep {
         if let Err(error) = self.refresh(&mut notes) {
             notes.push(error.to_string());
         }
+        let basis = self.made.map(|made| made.basis);
+        notes.extend(basis.and_then(|basis| basis.note(&*self.source.store)).map(str::to_owned));
         notes.extend(self.unused_weights());
         if **self.notes.load() != notes {
             notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -140,6 +146,7 @@ impl Upkeep {
         let current = self.snapshot.load_full();
         let store = self.source.store.clone();
         self.note_foreign_events()?;
+        self.features.look(&*store, self.source.caches.as_deref())?;
         let revision = store.catalog_revision()?;
         let catalog = match &current {
             Some(current) if current.catalog.revision() == revision => current.catalog.clone(),
@@ -253,9 +260,9 @@ impl Upkeep {
         let due = now.saturating_duration_since(self.popularity_at) >= every;
         let ranking = &policy.ranking;
         let wanted = Made {
-            events: match self.made {
-                Some(made) if !due => made.events,
-                _ => self.source.store.counts()?.events,
+            basis: match self.made {
+                Some(made) if !due => made.basis,
+                _ => Basis::of(&*self.source.store)?,
             },
             weights: ranking.events,
             half_life: ranking.popularity_half_life,
@@ -269,15 +276,11 @@ impl Upkeep {
         {
             return Ok(current.popularity.clone());
         }
-        let mut builder =
-            PopularityBuilder::new(catalog.columns(), wanted.weights, wanted.half_life);
-        self.source.store.scan_events(&mut |_user, event| {
-            if let Some(ordinal) = catalog.ordinal(&event.product_id) {
-                builder.add(ordinal, event.kind, event.at_micros);
-            }
-        })?;
+        let Made { basis, weights, half_life, .. } = wanted;
+        let store = &*self.source.store;
+        let popularity = scores::popularity(store, catalog, basis, weights, half_life)?;
         self.made = Some(wanted);
-        Ok(Arc::new(builder.finish(catalog)))
+        Ok(popularity)
     }
 
     /// Whether what could not be loaded of the version that serves is worth another look: a folder may

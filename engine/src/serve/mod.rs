@@ -16,9 +16,12 @@ mod reads;
 mod recommend;
 mod remembered;
 mod run;
+mod scores;
 mod search;
 mod snapshot;
+mod stored_features;
 mod trace;
+mod users;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! themselves, as the tests start them.
 
 mod contract;
+mod jobs;
 mod replicas;
 mod server;
 mod stores;

@@ -31,6 +31,7 @@ fn ask(text: &str) -> Ask {
         policy: Arc::new(Policy::default()),
         text: crate::query::normalise(text),
         history: Vec::new(),
+        long_term: Default::default(),
         like: None,
         allowed: None,
         k: 10,
