@@ -90,7 +90,10 @@ fn while_leading<'c>(
         match is_due(job, &context) {
             Ok(true) => {
                 let ran = super::run(job, &context);
-                tell(News::Ran(job, &ran));
+                // Somebody runs it by hand: it is no failure, and due until that is over.
+                if !matches!(ran, Err(JobError::Busy(_))) {
+                    tell(News::Ran(job, &ran));
+                }
             }
             Ok(false) => {}
             Err(error) => tell(News::Trouble(&error)),

@@ -66,6 +66,7 @@ impl Keeper {
             notes: notes.clone(),
             made: None,
             popularity_at: now,
+            popularity_news: 0,
             foreign_events: None,
             features: StoredFeatures::default(),
             refused: None,
@@ -112,6 +113,8 @@ struct Upkeep {
     notes: Arc<ArcSwap<Vec<String>>>,
     made: Option<Made>,
     popularity_at: Instant,
+    /// As the store last said.
+    popularity_news: u64,
     /// Events of others, as last counted.
     foreign_events: Option<Foreign>,
     features: StoredFeatures,
@@ -257,7 +260,9 @@ impl Upkeep {
         let now = self.source.clock.now();
         let policy = self.policy.load_full();
         let every = policy.cache.features.popularity_ttl;
-        let due = now.saturating_duration_since(self.popularity_at) >= every;
+        let news = self.source.store.popularity_news();
+        let due = now.saturating_duration_since(self.popularity_at) >= every
+            || std::mem::replace(&mut self.popularity_news, news) != news;
         let ranking = &policy.ranking;
         let wanted = Made {
             basis: match self.made {

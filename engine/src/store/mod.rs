@@ -256,6 +256,12 @@ pub trait Bulk: Send + Sync {
         Ok(None)
     }
 
+    /// Grows when it was heard that the job made another one: [`Bulk::popularity_made`] is worth asking then. A store
+    /// that is not told never says so.
+    fn popularity_news(&self) -> u64 {
+        0
+    }
+
     /// The scores it made, not older than `made`: per product the binary logarithm of the weight of its events, decayed
     /// forward from 1970. Products without events are left out.
     fn scan_popularity(

@@ -113,6 +113,10 @@ impl Bulk for PostgresStore {
         self.wait(async move { popularity::made(&shared).await })
     }
 
+    fn popularity_news(&self) -> u64 {
+        self.shared.popularity_news.load(Ordering::Acquire)
+    }
+
     fn scan_popularity(
         &self,
         made: &PopularityMade,

@@ -47,7 +47,7 @@ use penstock_config::clock::SharedClock;
 use penstock_config::policy::Policy;
 use query::{Params, Query};
 use servers::Servers;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
@@ -73,6 +73,8 @@ struct Shared {
     application: String,
     /// The latest revision of the catalogue that was seen.
     revision: AtomicU64,
+    /// How often it was heard that popularity was made.
+    popularity_news: AtomicU64,
     wake: Hook<()>,
     users: Hook<UsersChanged>,
 }
@@ -104,6 +106,7 @@ impl PostgresStore {
             moments: Moments::new(settings.max_lag),
             application: format!("penstock:{instance}"),
             revision: AtomicU64::new(0),
+            popularity_news: AtomicU64::new(0),
             wake: Mutex::default(),
             users: Mutex::default(),
         });
@@ -179,6 +182,10 @@ impl Shared {
                 self.moments.note_products(now);
                 call(&self.wake, ());
             }
+            Heard::Popularity => {
+                self.popularity_news.fetch_add(1, Ordering::AcqRel);
+                call(&self.wake, ());
+            }
             // Noted when they were stored, which is earlier.
             Heard::Users { by, .. } if by == self.application => {}
             Heard::Users { users, by } => {
@@ -194,6 +201,7 @@ impl Shared {
             Heard::Missed => {
                 self.moments.note_everybody(now);
                 self.moments.note_products(now);
+                self.popularity_news.fetch_add(1, Ordering::AcqRel);
                 call(&self.users, UsersChanged { users: None, by_the_fleet: true });
             }
         }

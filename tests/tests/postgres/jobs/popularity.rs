@@ -74,15 +74,15 @@ async fn other_weights_count_all_again(shop: &Shop) {
     let store = &*shop.store;
     import(store, &[product("a", "A")], &[event("1", "u", "a", 0)]);
     store.fold_popularity(&by(false)).unwrap();
-    assert_eq!(scores(store), [(1, 3_f64.log2())]);
+    close(&scores(store), &[(1, 3_f64.log2())]);
     let mut other = by(false);
     other.weights.add_to_cart = 8.0;
     let folded = store.fold_popularity(&other).unwrap();
     assert_eq!((folded.events, folded.full.is_some()), (1, true));
-    assert_eq!(scores(store), [(1, 3.0)]);
+    close(&scores(store), &[(1, 3.0)]);
     other.weights.add_to_cart = 0.0;
     store.fold_popularity(&other).unwrap();
-    assert_eq!(scores(store), []);
+    close(&scores(store), &[]);
     let other = PopularityBy { half_life: Duration::from_hours(24), ..other };
     assert!(store.fold_popularity(&other).unwrap().full.is_some());
 }
@@ -91,10 +91,10 @@ async fn a_product_that_comes_after_its_events_has_them(shop: &Shop) {
     let store = &*shop.store;
     import(store, &[], &[event("1", "u", "a", 0)]);
     store.fold_popularity(&by(false)).unwrap();
-    assert_eq!(scores(store), []);
+    close(&scores(store), &[]);
     import(store, &[product("a", "A")], &[]);
     store.fold_popularity(&by(false)).unwrap();
-    assert_eq!(scores(store), [(1, 3_f64.log2())]);
+    close(&scores(store), &[(1, 3_f64.log2())]);
 }
 
 async fn scores_are_what_the_formula_says(shop: &Shop) {
@@ -131,10 +131,10 @@ async fn what_is_committed_late_is_counted_exactly_once() {
         server.sql(&early).await;
         let folded = store.fold_popularity(&by(false)).unwrap();
         assert_eq!(folded.events, 1, "the late one cannot be seen yet");
-        assert_eq!(scores(store), [(1, 0.0)]);
+        close(&scores(store), &[(1, 0.0)]);
     });
     assert_eq!(store.fold_popularity(&by(false)).unwrap().events, 1);
-    assert_eq!(scores(store), [(1, 1.0)]);
+    close(&scores(store), &[(1, 1.0)]);
     assert_eq!(store.fold_popularity(&by(false)).unwrap().events, 0);
 }
 
@@ -163,7 +163,7 @@ async fn a_run_that_is_killed_in_the_middle_changes_nothing() {
     assert_eq!(scores(store), before);
     let folded = store.fold_popularity(&by(false)).unwrap();
     assert_eq!((folded.events, folded.full), (1, None));
-    assert_eq!(scores(store), [(1, 6_f64.log2())]);
+    close(&scores(store), &[(1, 6_f64.log2())]);
 }
 
 #[tokio::test]
@@ -180,5 +180,5 @@ async fn a_restored_database_is_counted_anew_and_only_once() {
     let folded = store.fold_popularity(&by(false)).unwrap();
     assert_eq!((folded.events, folded.full), (1, Some("the database was restored")));
     assert_eq!(store.fold_popularity(&by(false)).unwrap().events, 0);
-    assert_eq!(scores(store), [(1, 3_f64.log2())]);
+    close(&scores(store), &[(1, 3_f64.log2())]);
 }

@@ -35,7 +35,9 @@ const SUM: &str = "),
     tops AS (
         SELECT product_id, max(exponent) FILTER (WHERE weight > 0) AS top FROM weighed GROUP BY product_id)
     INSERT INTO penstock_fresh
-    SELECT product_id, top + ln(sum(weight * power(2::float8, greatest(exponent - top, -1000)))) / ln(2::float8),
+    SELECT product_id,
+        CASE WHEN top IS NOT NULL
+            THEN top + ln(sum(weight * power(2::float8, greatest(exponent - top, -1000)))) / ln(2::float8) END,
         max(at), count(*)
     FROM weighed JOIN tops USING (product_id) GROUP BY product_id, top";
 
@@ -106,6 +108,9 @@ pub(super) async fn fold(client: &mut Client, by: &PopularityBy) -> Result<Folde
         }
         false => before["newest_micros"].clone(),
     };
+    if changed {
+        transaction.execute("SELECT pg_notify('penstock_popularity', '')", &[]).await?;
+    }
     let mark = "SELECT snapshot FROM penstock_mark";
     let snapshot: String = transaction.query_one(mark, &[]).await?.try_get(0)?;
     let state = json!({
