@@ -6,7 +6,7 @@ use anyhow::bail;
 use penstock_config::clock;
 use penstock_engine::features::{FEATURES, FeatureInfo, MadeBy, feature};
 use penstock_engine::jobs::check::{Checked, check};
-use penstock_engine::jobs::{Job, snapshot};
+use penstock_engine::jobs::{Job, noted, snapshot};
 use serde_json::json;
 use std::io::Write;
 
@@ -91,11 +91,8 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
             let store = common.job_store()?;
             let policy = policy(&place.path(common))?;
             let work = Work { store: &*store, common, instance: instance(), keep_days };
-            let name = Job::Snapshot.name();
-            let Some(_lock) = store.try_lock(name)? else {
-                bail!("{name} runs already, here or on another machine; it is not begun twice");
-            };
-            let done = snapshot::write(&work.context(policy, false, &silent), &date)?;
+            let context = work.context(policy, false, &silent);
+            let done = noted(Job::Snapshot, &context, || snapshot::write(&context, &date))?;
             writeln!(out, "{}", done["folder"].as_str().unwrap_or_default())?;
             for file in done["files"].as_object().into_iter().flat_map(|files| files.values()) {
                 let name = file["file"].as_str().unwrap_or_default();

@@ -134,10 +134,19 @@ pub struct Context<'a> {
 ///
 /// Errors: [`JobError::Busy`] when it runs already, which is no run; everything else is noted as failed.
 pub fn run(job: Job, context: &Context<'_>) -> Result<Value, JobError> {
+    noted(job, context, || work(job, context))
+}
+
+/// The same with the work in other words: a snapshot under another date.
+pub fn noted(
+    job: Job,
+    context: &Context<'_>,
+    work: impl FnOnce() -> Result<Value, JobError>,
+) -> Result<Value, JobError> {
     let store = context.store;
     let lock = store.try_lock(job.name())?.ok_or(JobError::Busy(job.name()))?;
     let id = store.run_began(job.name(), context.instance, context.clock.unix_micros())?;
-    let done = work(job, context);
+    let done = work();
     let (outcome, detail) = match &done {
         Ok(detail) => ("done", detail.clone()),
         Err(error) => ("failed", json!({"error": error.to_string()})),

@@ -26,7 +26,7 @@ impl Run<'_> {
 
     async fn read_user(&self, user_id: &str) -> Result<(Vec<UserEvent>, Affinity), String> {
         let Some(caches) = self.caches() else {
-            let (events, affinity) = self.read(self.from_store(user_id, true)).await?;
+            let (events, affinity) = self.read(self.ask_store(user_id, true)).await?;
             return Ok((events, affinity.unwrap_or_default()));
         };
         let keys = [self.feature_key(user_id, "history"), self.feature_key(user_id, AFFINITY)];
@@ -54,7 +54,7 @@ impl Run<'_> {
             }
             (None, affinity) => {
                 let missing = affinity.is_none();
-                let (events, read) = self.read(self.from_store(user_id, missing)).await?;
+                let (events, read) = self.read(self.ask_store(user_id, missing)).await?;
                 remember(history_key, Feature::History(events.clone()));
                 if let (true, Some(read)) = (missing, &read) {
                     remember(affinity_key, Feature::Affinity(read.clone()));
@@ -65,7 +65,7 @@ impl Run<'_> {
     }
 
     /// Both at once. Without an affinity the events are still worth an answer.
-    async fn from_store(
+    async fn ask_store(
         &self,
         user_id: &str,
         affinity: bool,

@@ -31,7 +31,7 @@ fn ask(text: &str) -> Ask {
         policy: Arc::new(Policy::default()),
         text: crate::query::normalise(text),
         history: Vec::new(),
-        long_term: Default::default(),
+        long_term: crate::features::Affinity::default(),
         like: None,
         allowed: None,
         k: 10,
