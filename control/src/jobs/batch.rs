@@ -10,7 +10,7 @@ use penstock_engine::jobs::{self, Context, Job};
 use penstock_engine::store::jobs::{JobRun, JobStore};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs batch jobs: popularity, freshness, long-term affinity, feature snapshots, maintenance
@@ -157,7 +157,7 @@ impl Work<'_> {
 fn start(
     store: &dyn JobStore,
     common: &Common,
-    folder: &PathBuf,
+    folder: &Path,
     keep_days: u16,
 ) -> anyhow::Result<()> {
     let work = Work { store, common, instance: instance(), keep_days };

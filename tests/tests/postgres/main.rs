@@ -1,6 +1,8 @@
 //! The store over PostgreSQL, as requests and jobs use it, with real servers that are killed; and the servers
 //! themselves, as the tests start them.
 
+#![allow(clippy::unwrap_used)]
+
 mod contract;
 mod jobs;
 mod replicas;

@@ -58,7 +58,7 @@ impl Bulk for PostgresStore {
     }
 
     fn policy_changed(&self, policy: &Policy) {
-        self.shared.servers.breaker.store(Arc::new(policy.resilience.breaker.clone()));
+        self.shared.servers.breaker.store(Arc::new(policy.resilience.breaker));
     }
 
     fn place(&self) -> String {

@@ -42,7 +42,7 @@ pub(super) struct Connector {
 
 /// The half of a connection that does its work.
 pub(super) enum Driver {
-    Plain(Connection<Socket, tokio_postgres::tls::NoTlsStream>),
+    Plain(Box<Connection<Socket, tokio_postgres::tls::NoTlsStream>>),
     Tls(
         Box<
             Connection<
@@ -82,7 +82,7 @@ impl Connector {
         match &self.tls {
             None => {
                 let (client, connection) = config.connect(NoTls).await?;
-                Ok((client, Driver::Plain(connection)))
+                Ok((client, Driver::Plain(Box::new(connection))))
             }
             Some(tls) => {
                 let (client, connection) = config.connect(tls.clone()).await?;
