@@ -5,8 +5,8 @@
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-run: ## build, prepare a catalogue on first use, serve it on 127.0.0.1:8080 (DATA=folder for your own)
-	@scripts/run "$(DATA)"
+run: ## build, prepare a catalogue on first use, serve it on 127.0.0.1:8080 (DATA=folder for your own, STORE=postgres://… for a database)
+	@$(if $(STORE),PENSTOCK_DATABASE_URL="$(STORE)") scripts/run "$(DATA)"
 
 build: ## both binaries in release, in target/release
 	@scripts/ensure build && scripts/build release

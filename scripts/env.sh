@@ -45,9 +45,12 @@ has_catalogue_here() {
 # $source (a name), $files (the files with size and time: a changed one is imported again), $data.
 source_and_data_of() {
   local folder=$1
+  # What belongs to a catalogue in a database (indexes, policy) is not mixed with that of the file.
+  local home=$here/data
+  [ -z "${PENSTOCK_DATABASE_URL:-}" ] || home=$here/data/database
   if [ -z "$folder" ]; then
     source="the demo shop" files=""
-    data=${PENSTOCK_DATA_DIR:-$here/data}
+    data=${PENSTOCK_DATA_DIR:-$home}
     return
   fi
   [ -d "$folder" ] || die "DATA=$folder: there is no such folder."
@@ -63,5 +66,5 @@ source_and_data_of() {
   files=$(cd "$folder" && stat -L -c '%n %s %Y' products.* events.* olist_*.csv* product_category_*.csv* \
     item_properties_*.csv* category_tree.csv* movies.* ratings.* u.item* u.data* 2>/dev/null) || true
   # shellcheck disable=SC2034
-  data=${PENSTOCK_DATA_DIR:-$here/data/catalogues/$(basename "$folder")}
+  data=${PENSTOCK_DATA_DIR:-$home/catalogues/$(basename "$folder")}
 }

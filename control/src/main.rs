@@ -3,7 +3,7 @@
 use clap::Parser;
 use penstock_control::jobs::{
     Common, Usage, batch, demo, evaluate, examples, features, import, index, keys, lists, migrate,
-    policy,
+    policy, products,
 };
 use std::process::ExitCode;
 
@@ -28,6 +28,7 @@ enum Command {
     Migrate(migrate::Options),
     Jobs(batch::Options),
     Features(features::Options),
+    Products(products::Options),
     Evaluate(evaluate::Options),
     Examples(examples::Options),
     Policy(policy::Options),
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Migrate(options) => migrate::run(&common, &options),
         Command::Jobs(options) => batch::run(&common, options),
         Command::Features(options) => features::run(&common, options),
+        Command::Products(options) => products::run(&common, options),
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),
         Command::Policy(options) => policy::run(&common, options),

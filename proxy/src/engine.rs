@@ -6,7 +6,7 @@
 use crate::app::App;
 use anyhow::Context;
 use penstock_engine::serve::{Engine, EngineError, Options};
-use penstock_engine::store::{DataStore, PostgresStore};
+use penstock_engine::store::{DataStore, PostgresStore, spool};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -73,7 +73,9 @@ fn open(app: &App) -> Result<(), EngineError> {
 fn store(app: &App) -> Result<Option<Arc<dyn DataStore>>, EngineError> {
     let Some(database) = app.settings.database.clone() else { return Ok(None) };
     let observer = Arc::new(app.metrics.database.clone());
-    let store = PostgresStore::open(database, &app.settings.instance, app.clock.clone(), observer)?;
+    let spool = app.settings.data_dir.join(spool::FOLDER);
+    let (instance, clock) = (&app.settings.instance, app.clock.clone());
+    let store = PostgresStore::open(database, instance, Some(&spool), clock, observer)?;
     Ok(Some(Arc::new(store)))
 }
 

@@ -11,6 +11,7 @@ use crate::route::Refused;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use penstock_engine::serve::EngineError;
+use penstock_engine::store::StoreError;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -104,6 +105,8 @@ problems! {
     Overloaded "overloaded" 503 Penstock "Too many requests are waiting",
     /// The store failed where nothing can replace it.
     StoreUnavailable "store-unavailable" 503 Penstock "The store is not available",
+    /// As many events wait for the remote store as may, or the disk is full.
+    StoreFull "store-full" 503 Penstock "There is no room for more events",
     /// The engine did not come back.
     EngineLate "engine-late" 503 Penstock "The ranking engine took too long",
     /// The application refused, broke or garbled the connection.
@@ -226,6 +229,8 @@ pub fn whole_seconds(time: Duration) -> u64 {
 
 /// When a request that found no catalogue or no store is worth repeating.
 const RETRY_SOON: Duration = Duration::from_secs(5);
+/// When there may be room for events again: what waits is shipped in seconds once that is possible.
+const RETRY_WITH_ROOM: Duration = Duration::from_secs(15);
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
@@ -242,6 +247,14 @@ impl From<EngineError> for Problem {
                 Self::new(Kind::Overloaded, text).retry_after(retry_after)
             }
             EngineError::Panicked => Self::new(Kind::Internal, text),
+            EngineError::Store(StoreError::Full(_)) => Self {
+                cause: Some(text.into()),
+                ..Self::new(
+                    Kind::StoreFull,
+                    "none of these events was stored; send them again later",
+                )
+                .retry_after(RETRY_WITH_ROOM)
+            },
             EngineError::Store(_) => Self {
                 cause: Some(text.into()),
                 ..Self::new(Kind::StoreUnavailable, "the store failed; try again soon")

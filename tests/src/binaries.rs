@@ -107,6 +107,13 @@ pub fn control(data: &Path, args: &[&str]) -> Ran {
     run_with("penstock-control", args, &[("PENSTOCK_DATA_DIR", text(data))])
 }
 
+/// The same with more environment.
+pub fn control_with(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Ran {
+    let env: Vec<_> =
+        [("PENSTOCK_DATA_DIR", text(data))].into_iter().chain(env.iter().copied()).collect();
+    run_with("penstock-control", args, &env)
+}
+
 /// Starts `penstock-control` on a data folder, silent, to be killed half way.
 pub fn control_started(data: &Path, args: &[&str]) -> Child {
     command("penstock-control", args)

@@ -124,11 +124,11 @@ impl Written {
             return Err((format!("\"{}\": the URL names no user", self.text), Some(hint)));
         };
         let database = self.database.or_else(|| primary.map(|url| url.database.clone()));
-        let tls = self.tls.unwrap_or_else(|| match primary {
-            Some(primary) => primary.tls,
-            None if self.nodes.iter().all(is_loopback) => DatabaseTls::Disabled,
-            None => DatabaseTls::Verified,
-        });
+        let usual = || match self.nodes.iter().all(is_loopback) {
+            true => DatabaseTls::Disabled,
+            false => DatabaseTls::Verified,
+        };
+        let tls = self.tls.unwrap_or_else(usual);
         Ok(DatabaseUrl {
             nodes: self.nodes,
             password: self.password.or_else(|| primary.and_then(|url| url.password.clone())),
@@ -179,12 +179,15 @@ pub(super) fn read(section: &Section<'_>, settings: &Settings<'_>) -> Option<Dat
         let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         settings.cross(key, format!("{message}{hint}"));
     };
+    let said = written_url.tls;
     let url = written_url.complete(None).map_err(|why| fault("database.url", why)).ok()?;
     if url.password.is_some() && password_file.is_some() {
         let message = "the URL has a password, too; keep one of the two";
         settings.cross("database.password_file", message.to_owned());
     }
     let replica = |written: Written| {
+        // What is said of the primary holds; what is only usual for where it is does not.
+        let written = Written { tls: written.tls.or(said), ..written };
         let complete = written.complete(Some(&url));
         complete.map_err(|why| fault("database.replica_urls", why)).ok()
     };

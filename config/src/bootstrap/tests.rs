@@ -348,6 +348,13 @@ fn a_database_is_read_with_what_replicas_leave_out() {
     let local = read(&[("PENSTOCK_DATABASE_URL", "postgres://shop@localhost")]).unwrap();
     assert_eq!(local.url.to_string(), "postgres://shop@localhost:5432/shop");
     assert_eq!(local.url.tls, DatabaseTls::Disabled);
+    // A replica elsewhere is protected, unless it was said of the primary that nothing is.
+    let tls_of_replica = |url| {
+        let pairs = [("PENSTOCK_DATABASE_URL", url), ("PENSTOCK_REPLICA_URLS", "postgres://db3")];
+        read(&pairs).unwrap().replicas[0].tls
+    };
+    assert_eq!(tls_of_replica("postgres://shop@localhost"), DatabaseTls::Verified);
+    assert_eq!(tls_of_replica("postgres://shop@localhost?sslmode=disable"), DatabaseTls::Disabled);
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub struct Options {
     /// The day on which the shop's history ends, e.g. 2026-05-01 (default: today)
     #[arg(long, value_name = "DAY", value_parser = day)]
     as_of: Option<i64>,
+    /// Does nothing when there are products already
+    #[arg(long)]
+    if_empty: bool,
 }
 
 fn day(text: &str) -> Result<i64, String> {
@@ -40,6 +43,11 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<()> {
         ..DemoShop::on_day_of(options.as_of.unwrap_or_else(clock::unix_micros))
     };
     let store = common.store()?;
+    let there = if options.if_empty { store.counts()?.products } else { 0 };
+    if there > 0 {
+        println!("{}: {} products are there already", store.place(), HumanCount(there));
+        return Ok(());
+    }
     let rows = u64::from(shop.products) + shop.events;
     let bar = Bar::new("demo shop", rows);
     let done = shop.generate(&*store, &|count| bar.set(count, count, "rows"))?;

@@ -17,7 +17,8 @@ pub struct Options {
     /// A folder with an embedding model; without it, embeddings are learnt from the catalogue
     #[arg(long, env = "PENSTOCK_EMBEDDING_MODEL", value_name = "FOLDER", value_parser = OsStringValueParser::new())]
     embedding_model: Option<OsString>,
-    /// Does nothing when the index in force is that of this catalogue and these options
+    /// Does nothing when the index in force is of these options and of this catalogue, but for a few products that
+    /// proxies know by themselves: up to 5,000, and up to one in twenty
     #[arg(long)]
     if_needed: bool,
     /// Dimensions of learnt embeddings

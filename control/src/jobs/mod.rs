@@ -12,6 +12,7 @@ pub mod keys;
 pub mod lists;
 pub mod migrate;
 pub mod policy;
+pub mod products;
 mod progress;
 pub mod redis;
 
@@ -66,7 +67,7 @@ impl Common {
         if let Some(settings) = self.database.settings()? {
             let place = settings.url.to_string();
             let observer = Arc::new(Unobserved);
-            let store = PostgresStore::open(settings, "control", clock::system(), observer);
+            let store = PostgresStore::open(settings, "control", None, clock::system(), observer);
             return Ok(Arc::new(store.with_context(|| format!("cannot use {place}"))?));
         }
         let store = SqliteStore::in_folder(&self.data_dir, clock::system())

@@ -89,6 +89,10 @@ pub struct Tags {
     pub user: Option<u64>,
 }
 
+/// What every answer depends on that prices decide about, written as if it was a product in it: no product's id has
+/// a NUL. A change of any price is about it.
+pub const PRICES: &str = "\0prices";
+
 impl Tags {
     /// Of these ids.
     pub fn of<'i>(products: impl IntoIterator<Item = &'i str>, user: Option<&str>) -> Self {

@@ -26,7 +26,7 @@ mod tiered;
 mod tests;
 
 pub use codec::{Corrupt, decode, encode};
-pub use entry::{Entry, Freshness, Lives, Tags};
+pub use entry::{Entry, Freshness, Lives, PRICES, Tags};
 pub use flight::{Arrival, Boarding, Flights, Joined, Leader};
 pub use key::{Key, Versions, digest};
 pub use kind::{CacheKind, Tier};

@@ -2,22 +2,24 @@
 
 use crate::catalog::Ordinal;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// A category's position in [`Categories`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CategoryId(pub u32);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Node {
     path: String,
     key: String,
     parent: Option<CategoryId>,
-    /// Products in this category or below it, ascending.
-    products: Vec<Ordinal>,
+    /// Products in this category or below it, ascending. Shared with the catalogue before.
+    products: Arc<Vec<Ordinal>>,
 }
 
-/// All categories of a catalogue. Compared without case and without surrounding blanks.
-#[derive(Debug, Default)]
+/// All categories of a catalogue. Compared without case and without surrounding blanks. One that has lost its last
+/// product keeps its number and is not found any more.
+#[derive(Debug, Clone, Default)]
 pub struct Categories {
     nodes: Vec<Node>,
     by_key: HashMap<String, CategoryId>,
@@ -46,15 +48,32 @@ impl Categories {
                 }
                 text.push_str(part);
                 let id = self.intern(&text, part, parent);
-                let products = &mut self.nodes[id.0 as usize].products;
-                if products.last() != Some(&ordinal) {
+                let products = Arc::make_mut(&mut self.nodes[id.0 as usize].products);
+                if products.last().is_none_or(|last| *last < ordinal) {
                     products.push(ordinal);
+                } else if let Err(at) = products.binary_search(&ordinal) {
+                    products.insert(at, ordinal);
                 }
                 parent = Some(id);
             }
             leaves.extend(parent);
         }
         leaves
+    }
+
+    /// Takes a product out of these leaves and of what is above them.
+    pub(super) fn remove(&mut self, leaves: &[CategoryId], ordinal: Ordinal) {
+        let all: Vec<CategoryId> = leaves.iter().flat_map(|id| self.ancestry(*id)).collect();
+        for id in all {
+            let products = &mut self.nodes[id.0 as usize].products;
+            if let Ok(at) = products.binary_search(&ordinal) {
+                Arc::make_mut(products).remove(at);
+            }
+        }
+    }
+
+    fn has_products(&self, id: CategoryId) -> bool {
+        !self.nodes[id.0 as usize].products.is_empty()
     }
 
     fn intern(&mut self, path: &str, part: &str, parent: Option<CategoryId>) -> CategoryId {
@@ -65,7 +84,7 @@ impl Categories {
         let id = CategoryId(self.nodes.len() as u32);
         self.by_part.entry(part.to_lowercase()).or_default().push(id);
         self.by_key.insert(key.clone(), id);
-        self.nodes.push(Node { path: path.to_owned(), key, parent, products: Vec::new() });
+        self.nodes.push(Node { path: path.to_owned(), key, parent, products: Arc::default() });
         id
     }
 
@@ -73,15 +92,17 @@ impl Categories {
     /// level. Empty when there is none.
     pub fn find(&self, text: &str) -> Vec<CategoryId> {
         let key = path_key(text);
-        match self.by_key.get(&key) {
+        let mut found = match self.by_key.get(&key).filter(|id| self.has_products(**id)) {
             Some(&id) => vec![id],
             None => self.by_part.get(&key).cloned().unwrap_or_default(),
-        }
+        };
+        found.retain(|id| self.has_products(*id));
+        found
     }
 
     /// Whether a category has this path, spelled as [`path_key`] makes it.
     pub fn has_path(&self, key: &str) -> bool {
-        self.by_key.contains_key(key)
+        self.by_key.get(key).is_some_and(|id| self.has_products(*id))
     }
 
     /// As the shop wrote it first.
@@ -91,7 +112,8 @@ impl Categories {
 
     /// Paths of the categories with most products, those first; ties by path.
     pub fn largest(&self, most: usize) -> Vec<String> {
-        let mut nodes: Vec<&Node> = self.nodes.iter().collect();
+        let mut nodes: Vec<&Node> =
+            self.nodes.iter().filter(|node| !node.products.is_empty()).collect();
         nodes.sort_by(|a, b| {
             b.products.len().cmp(&a.products.len()).then_with(|| a.path.cmp(&b.path))
         });

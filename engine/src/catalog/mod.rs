@@ -6,10 +6,11 @@ pub mod demo;
 mod event;
 #[cfg(feature = "train")]
 pub mod import;
+mod persistent;
 mod product;
 mod snapshot;
 
 pub use category::{Categories, CategoryId, path_key};
 pub use event::{Event, EventKind, UserEvent};
-pub use product::{Ordinal, Product};
-pub use snapshot::{Catalog, Row};
+pub use product::{Ordinal, Product, category_paths, check_id};
+pub use snapshot::{Catalog, Difference, Row};

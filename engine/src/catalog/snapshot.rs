@@ -3,13 +3,16 @@
 //! Holds what ranking and filters need. Descriptions stay in the store: they are most of the bytes
 //! and are wanted only by `fields=description`.
 
+use super::persistent::{Blocks, Ids};
 use crate::catalog::{Categories, CategoryId, Ordinal, Product};
 use crate::query::Filter;
 use crate::retrieve::Allowed;
+use crate::store::Changes;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What is kept of one product.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// The shop's id.
     pub id: Box<str>,
@@ -27,18 +30,30 @@ pub struct Row {
     pub created_at: Option<i64>,
     /// The shop's own popularity figure.
     pub popularity: Option<f64>,
-    /// Of everything the shop said, the description too: another one is another product.
-    fingerprint: u64,
+    /// [`Product::text_hash`]: what an index knows of it.
+    pub text: u64,
 }
 
 /// An immutable catalogue.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Catalog {
     revision: u64,
-    rows: Vec<Option<Row>>,
-    by_id: HashMap<Box<str>, Ordinal>,
-    by_brand: HashMap<String, Vec<Ordinal>>,
-    categories: Categories,
+    rows: Blocks<Row>,
+    by_id: Ids,
+    by_brand: Arc<HashMap<String, Arc<Vec<Ordinal>>>>,
+    categories: Arc<Categories>,
+}
+
+/// What is different in a later catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    /// Ids of products that were there and are others now, or gone.
+    pub changed: Vec<String>,
+    /// A product may belong into answers that it is not in: it is new, or other words, another category or other
+    /// figures were said of it.
+    pub widens: bool,
+    /// A price is another one.
+    pub prices: bool,
 }
 
 impl Catalog {
@@ -47,17 +62,26 @@ impl Catalog {
         Self { revision, ..Self::default() }
     }
 
-    /// Adds a product. Ordinals ascend.
+    /// Adds a product, or replaces the one with its number. Cheapest where ordinals ascend.
     pub fn push(&mut self, ordinal: Ordinal, product: &Product) {
-        if ordinal.index() >= self.rows.len() {
-            self.rows.resize_with(ordinal.index() + 1, || None);
+        let before = self.rows.get(ordinal.index()).cloned();
+        let filed = before.as_ref().filter(|before| {
+            *before.category == *product.category && *before.brand == *product.brand
+        });
+        // Most changes are of a price: they leave categories and brands alone.
+        let categories = match filed {
+            Some(before) => before.categories.clone(),
+            None => {
+                if let Some(before) = &before {
+                    self.unfile(ordinal, before);
+                }
+                self.file(ordinal, product)
+            }
+        };
+        if before.is_none() {
+            self.by_id.insert(&product.id, ordinal);
         }
-        let categories = self.categories.insert(&product.category, ordinal).into();
-        if !product.brand.is_empty() {
-            self.by_brand.entry(product.brand.to_lowercase()).or_default().push(ordinal);
-        }
-        self.by_id.insert(product.id.as_str().into(), ordinal);
-        self.rows[ordinal.index()] = Some(Row {
+        let row = Row {
             id: product.id.as_str().into(),
             name: product.name.as_str().into(),
             brand: product.brand.as_str().into(),
@@ -66,8 +90,57 @@ impl Catalog {
             price: product.price,
             created_at: product.created_at,
             popularity: product.popularity,
-            fingerprint: fingerprint(product),
-        });
+            text: product.text_hash(),
+        };
+        self.rows.set(ordinal.index(), Some(row));
+    }
+
+    /// The catalogue after these changes.
+    pub fn after(&self, changes: &Changes) -> Self {
+        let mut after = Self { revision: changes.revision, ..self.clone() };
+        for changed in &changes.products {
+            match &changed.product {
+                Some(product) => after.push(changed.ordinal, product),
+                None => after.remove(changed.ordinal),
+            }
+        }
+        after
+    }
+
+    fn remove(&mut self, ordinal: Ordinal) {
+        if let Some(row) = self.rows.get(ordinal.index()).cloned() {
+            self.unfile(ordinal, &row);
+            self.by_id.remove(&row.id, ordinal);
+            self.rows.set(ordinal.index(), None);
+        }
+    }
+
+    /// Puts a product under its categories and its brand; gives its categories.
+    fn file(&mut self, ordinal: Ordinal, product: &Product) -> Box<[CategoryId]> {
+        if !product.brand.is_empty() {
+            let brands = Arc::make_mut(&mut self.by_brand);
+            let of_brand = brands.entry(product.brand.to_lowercase()).or_default();
+            if let Err(at) = of_brand.binary_search(&ordinal) {
+                Arc::make_mut(of_brand).insert(at, ordinal);
+            }
+        }
+        if product.category.is_empty() {
+            return Box::default();
+        }
+        Arc::make_mut(&mut self.categories).insert(&product.category, ordinal).into()
+    }
+
+    fn unfile(&mut self, ordinal: Ordinal, row: &Row) {
+        if !row.categories.is_empty() {
+            Arc::make_mut(&mut self.categories).remove(&row.categories, ordinal);
+        }
+        let brand = row.brand.to_lowercase();
+        let listed = self.by_brand.get(&brand).and_then(|found| found.binary_search(&ordinal).ok());
+        if let Some(at) = listed
+            && let Some(of_brand) = Arc::make_mut(&mut self.by_brand).get_mut(&brand)
+        {
+            Arc::make_mut(of_brand).remove(at);
+        }
     }
 
     /// The revision of the store it was read at.
@@ -82,7 +155,7 @@ impl Catalog {
 
     /// No products.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
 
     /// One more than the greatest ordinal: the length of a column.
@@ -92,12 +165,12 @@ impl Catalog {
 
     /// The product with this number.
     pub fn row(&self, ordinal: Ordinal) -> Option<&Row> {
-        self.rows.get(ordinal.index())?.as_ref()
+        self.rows.get(ordinal.index())
     }
 
     /// The number of the product with this id.
     pub fn ordinal(&self, id: &str) -> Option<Ordinal> {
-        self.by_id.get(id).copied()
+        self.by_id.get(id)
     }
 
     /// Its categories.
@@ -107,25 +180,43 @@ impl Catalog {
 
     /// Every product, by ascending number.
     pub fn iter(&self) -> impl Iterator<Item = (Ordinal, &Row)> {
-        self.rows
-            .iter()
-            .enumerate()
-            .filter_map(|(index, row)| Some((Ordinal(index as u32), row.as_ref()?)))
+        self.rows.iter().map(|(index, row)| (Ordinal(index as u32), row))
     }
 
-    /// Ids of this catalogue's products that are different in `newer`, or not in it. What is new there is not
-    /// among them.
-    pub fn changed_in<'c>(&'c self, newer: &'c Self) -> impl Iterator<Item = &'c str> {
-        let same = |row: &Row| {
-            let found = newer.ordinal(&row.id).and_then(|ordinal| newer.row(ordinal));
-            found.is_some_and(|other| other.fingerprint == row.fingerprint)
-        };
-        self.iter().filter(move |(_, row)| !same(row)).map(|(_, row)| &*row.id)
+    /// What is different in `newer` of the products with these numbers; no more than `most` ids and one.
+    pub fn difference(
+        &self,
+        newer: &Self,
+        ordinals: impl IntoIterator<Item = Ordinal>,
+        most: usize,
+    ) -> Difference {
+        let mut found = Difference::default();
+        for ordinal in ordinals {
+            if found.changed.len() > most {
+                break;
+            }
+            let (before, now) = (self.row(ordinal), newer.row(ordinal));
+            let bits = |row: &Row| row.price.map(f64::to_bits);
+            let said = |row: &Row| (row.text, row.created_at, row.popularity.map(f64::to_bits));
+            let others = before.map(said) != now.map(said);
+            let price = before.map(bits) != now.map(bits);
+            if let Some(row) = before.filter(|_| others || price) {
+                found.changed.push(row.id.to_string());
+            }
+            found.widens |= others && now.is_some();
+            found.prices |= price && now.is_some();
+        }
+        found
+    }
+
+    /// Every number that a product of this catalogue or of `other` may have.
+    pub fn numbers(&self, other: &Self) -> impl Iterator<Item = Ordinal> + use<> {
+        (0..self.columns().max(other.columns()) as u32).map(Ordinal)
     }
 
     /// Products of this brand, by ascending number.
     pub fn of_brand(&self, brand: &str) -> &[Ordinal] {
-        self.by_brand.get(&brand.trim().to_lowercase()).map_or(&[][..], Vec::as_slice)
+        self.by_brand.get(&brand.trim().to_lowercase()).map_or(&[][..], |found| found.as_slice())
     }
 
     /// Whether a price is within the filter's bounds.
@@ -159,17 +250,6 @@ impl Catalog {
     }
 }
 
-/// The same for the same product.
-fn fingerprint(product: &Product) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let Product { id, name, description, category, brand, price, created_at, popularity } = product;
-    // Its result is only compared with others of this process.
-    let mut hash = std::hash::DefaultHasher::new();
-    (id, name, description, category, brand, created_at).hash(&mut hash);
-    (price.map(f64::to_bits), popularity.map(f64::to_bits)).hash(&mut hash);
-    hash.finish()
-}
-
 fn price_passes(filter: &Filter, price: Option<f64>) -> bool {
     if filter.min_price.is_none() && filter.max_price.is_none() {
         return true;
@@ -181,57 +261,4 @@ fn price_passes(filter: &Filter, price: Option<f64>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::Product;
-
-    fn catalog() -> Catalog {
-        let mut catalog = Catalog::new(1);
-        let rows = [
-            ("a", "Kitchen > Mugs", "Acme", Some(5.0)),
-            ("b", "Kitchen > Pans", "ACME", Some(50.0)),
-            ("c", "Garden", "Bloom", None),
-        ];
-        for (index, (id, category, brand, price)) in rows.into_iter().enumerate() {
-            let product = Product {
-                id: id.into(),
-                category: category.into(),
-                brand: brand.into(),
-                price,
-                ..Product::default()
-            };
-            catalog.push(Ordinal(index as u32 + 1), &product);
-        }
-        catalog
-    }
-
-    #[test]
-    fn filters_meet() {
-        let catalog = catalog();
-        let check = |filter: Filter, expected: &[u32]| {
-            let allowed = catalog.allowed(&filter).expect("a filter that limits");
-            assert_eq!(allowed.iter().map(|o| o.0).collect::<Vec<_>>(), expected, "{filter:?}");
-            assert_eq!(allowed.len(), expected.len());
-        };
-        let category = |text: &str| Filter { category: Some(text.into()), ..Filter::default() };
-        let brand = |text: &str| Filter { brand: Some(text.into()), ..Filter::default() };
-        check(category("kitchen"), &[1, 2]);
-        check(category("unknown"), &[]);
-        check(brand(" acme "), &[1, 2]);
-        check(Filter { min_price: Some(10.0), ..Filter::default() }, &[2]);
-        check(Filter { max_price: Some(10.0), ..brand("acme") }, &[1]);
-        check(Filter { category: Some("pans".into()), ..brand("acme") }, &[2]);
-        check(Filter { max_price: Some(1e9), ..category("garden") }, &[]);
-        assert!(catalog.allowed(&Filter::default()).is_none());
-    }
-
-    #[test]
-    fn rows_are_found_by_id_and_by_number() {
-        let catalog = catalog();
-        assert_eq!(catalog.ordinal("b"), Some(Ordinal(2)));
-        assert_eq!(catalog.ordinal("x"), None);
-        assert!(catalog.row(Ordinal(0)).is_none());
-        assert_eq!(&*catalog.row(Ordinal(3)).expect("row").id, "c");
-        assert_eq!((catalog.len(), catalog.columns()), (3, 4));
-    }
-}
+mod tests;

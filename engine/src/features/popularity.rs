@@ -78,21 +78,7 @@ impl PopularityBuilder {
             .map(|sum| (sum.mantissa * (sum.exponent - self.newest).exp2()) as f32)
             .map(|raw| if raw.is_finite() { raw } else { 0.0 })
             .collect();
-        let most = raw.iter().copied().fold(0.0, f32::max);
-        let least = raw.iter().copied().filter(|raw| *raw > 0.0).fold(f32::INFINITY, f32::min);
-        let ceiling = if most > 0.0 { log_share(least, most) } else { 1.0 };
-        let figures = catalog.iter().filter_map(|(_, row)| row.popularity);
-        let top_figure = figures.fold(0.0, f64::max);
-        let mut scores: Vec<f32> = raw.iter().map(|raw| log_share(*raw, most)).collect();
-        for (ordinal, row) in catalog.iter() {
-            let score = &mut scores[ordinal.index()];
-            if let Some(figure) = row.popularity
-                && raw[ordinal.index()] == 0.0
-            {
-                *score = ceiling * log_share(figure as f32, top_figure as f32);
-            }
-        }
-        Popularity { scores, raw }
+        Popularity::scaled(raw, catalog)
     }
 }
 
@@ -116,9 +102,61 @@ fn log_share(x: f32, most: f32) -> f32 {
 pub struct Popularity {
     scores: Vec<f32>,
     raw: Vec<f32>,
+    /// Score of the least that somebody has touched.
+    ceiling: f32,
+    /// The largest figure of the shop's own.
+    top_figure: f64,
 }
 
 impl Popularity {
+    fn scaled(raw: Vec<f32>, catalog: &Catalog) -> Self {
+        let most = raw.iter().copied().fold(0.0, f32::max);
+        let least = raw.iter().copied().filter(|raw| *raw > 0.0).fold(f32::INFINITY, f32::min);
+        let ceiling = if most > 0.0 { log_share(least, most) } else { 1.0 };
+        let figures = catalog.iter().filter_map(|(_, row)| row.popularity);
+        let top_figure = figures.fold(0.0, f64::max);
+        let scores = raw.iter().map(|raw| log_share(*raw, most)).collect();
+        let mut all = Self { scores, raw, ceiling, top_figure };
+        for (ordinal, row) in catalog.iter() {
+            if let Some(figure) = row.popularity
+                && all.raw[ordinal.index()] == 0.0
+            {
+                all.scores[ordinal.index()] = all.of_figure(figure);
+            }
+        }
+        all
+    }
+
+    fn of_figure(&self, figure: f64) -> f32 {
+        self.ceiling * log_share(figure as f32, self.top_figure as f32)
+    }
+
+    /// Popularity of `catalog`, in which these products are others than in the one this was made of. What users did
+    /// is not read again: with a product that is new, earlier events of its id count from the next time that all are
+    /// read, and the scale stays that of the last time.
+    pub fn after(&self, catalog: &Catalog, changed: impl IntoIterator<Item = Ordinal>) -> Self {
+        let Self { ceiling, top_figure, .. } = *self;
+        let mut after =
+            Self { scores: self.scores.clone(), raw: self.raw.clone(), ceiling, top_figure };
+        after.scores.resize(catalog.columns(), 0.0);
+        after.raw.resize(catalog.columns(), 0.0);
+        let mut outgrown = false;
+        for ordinal in changed.into_iter().filter(|o| o.index() < catalog.columns()) {
+            let at = ordinal.index();
+            let row = catalog.row(ordinal);
+            if row.is_none() {
+                after.raw[at] = 0.0;
+            }
+            if after.raw[at] == 0.0 {
+                let figure = row.and_then(|row| row.popularity).unwrap_or(0.0);
+                outgrown |= figure > top_figure;
+                after.scores[at] = after.of_figure(figure);
+            }
+        }
+        // Another largest figure is another scale for all that nobody has touched.
+        if outgrown { Self::scaled(after.raw, catalog) } else { after }
+    }
+
     /// In [0, 1]; 0 for a product nobody knows.
     pub fn score(&self, ordinal: Ordinal) -> f32 {
         self.scores.get(ordinal.index()).copied().unwrap_or(0.0)
@@ -213,5 +251,32 @@ mod tests {
         let popularity = builder.finish(&catalog(&[Some(10.0), Some(1000.0), None]));
         let scores: Vec<f32> = (0..3).map(|i| popularity.score(Ordinal(i))).collect();
         assert!(scores[0] > 0.0 && scores[0] < scores[1] && scores[1] <= scores[2], "{scores:?}");
+    }
+
+    #[test]
+    fn after_changes_it_is_what_it_would_be_made_anew() {
+        let figures = [Some(10.0), Some(1000.0), None, Some(50.0), Some(5.0)];
+        let scores = |popularity: &Popularity, count: u32| -> Vec<f32> {
+            (0..count).map(|i| popularity.score(Ordinal(i))).collect()
+        };
+        let made = |figures: &[Option<f64>]| {
+            let mut builder = builder(figures.len());
+            builder.add(Ordinal(2), EventKind::Purchase, DAY);
+            builder.add(Ordinal(3), EventKind::View, DAY);
+            builder.finish(&catalog(figures))
+        };
+        let check = |at: usize, figure: Option<f64>| {
+            let mut others = figures.to_vec();
+            others.resize(others.len().max(at + 1), None);
+            others[at] = figure;
+            let after = made(&figures).after(&catalog(&others), [Ordinal(at as u32)]);
+            assert_eq!(scores(&after, 6), scores(&made(&others), 6), "{at} {figure:?}");
+        };
+        check(0, Some(500.0));
+        check(0, None);
+        check(0, Some(5_000.0));
+        check(3, Some(70.0));
+        check(5, Some(7.0));
+        check(5, Some(9_000.0));
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod embedding;
 pub mod manifest;
+pub mod texts;
 pub mod versions;
 
 mod durable;

@@ -23,6 +23,11 @@ impl Filter {
         *self == Self::default()
     }
 
+    /// Prices decide what passes.
+    pub fn limits_price(&self) -> bool {
+        self.min_price.is_some() || self.max_price.is_some()
+    }
+
     /// The same text for filters that limit the same, for keys of caches.
     pub fn canonical(&self) -> String {
         let text = |text: &Option<String>| text.as_deref().map(|text| text.trim().to_lowercase());

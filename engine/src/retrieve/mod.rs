@@ -11,6 +11,7 @@ pub use popular::Popular;
 
 use crate::catalog::{Catalog, Ordinal, UserEvent};
 use crate::features::{Affinity, Taste};
+use crate::store::ChangedProduct;
 use penstock_config::policy::Policy;
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ impl Ask {
     }
 }
 
-/// The products that pass a filter.
+/// A set of products: those that pass a filter, those that changed.
 #[derive(Debug, Clone, Default)]
 pub struct Allowed {
     bits: Vec<u64>,
@@ -107,15 +108,18 @@ impl Allowed {
     /// From the ordinals that pass.
     pub fn from_ordinals(ordinals: impl IntoIterator<Item = Ordinal>) -> Self {
         let mut allowed = Self::default();
-        for ordinal in ordinals {
-            let (word, bit) = (ordinal.index() / 64, ordinal.index() % 64);
-            if word >= allowed.bits.len() {
-                allowed.bits.resize(word + 1, 0);
-            }
-            allowed.count += usize::from(allowed.bits[word] & (1 << bit) == 0);
-            allowed.bits[word] |= 1 << bit;
-        }
+        ordinals.into_iter().for_each(|ordinal| allowed.insert(ordinal));
         allowed
+    }
+
+    /// Takes one more in.
+    pub fn insert(&mut self, ordinal: Ordinal) {
+        let (word, bit) = (ordinal.index() / 64, ordinal.index() % 64);
+        if word >= self.bits.len() {
+            self.bits.resize(word + 1, 0);
+        }
+        self.count += usize::from(self.bits[word] & (1 << bit) == 0);
+        self.bits[word] |= 1 << bit;
     }
 
     /// Whether `ordinal` passes.
@@ -165,6 +169,16 @@ pub trait Retriever: Send + Sync {
     /// embedding the query) overrides it.
     fn scores(&self, ask: &Ask, ordinals: &[Ordinal]) -> Vec<Option<Candidate>> {
         ordinals.iter().map(|ordinal| self.score(ask, *ordinal)).collect()
+    }
+
+    /// The same retriever after these products changed: each once, as it is now, later than all it knew. Works out
+    /// what it needs here and not in a request. `None`: what it says of single products waits until it is built anew.
+    fn after(
+        &self,
+        changed: &[ChangedProduct],
+    ) -> Result<Option<Arc<dyn Retriever>>, RetrieveError> {
+        let _ = changed;
+        Ok(None)
     }
 
     /// Whether it reads `ask.history`; when no retriever does, the history is not fetched.

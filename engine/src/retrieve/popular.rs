@@ -7,6 +7,7 @@ use super::{Allowed, Ask, Candidate, RetrieveError, Retriever, Source};
 use crate::catalog::{Catalog, CategoryId, Ordinal};
 use crate::features::{Popularity, Taste};
 use crate::query::Filter;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,19 +26,23 @@ pub struct Popular {
     popularity: Arc<Popularity>,
     /// Every product, most popular first.
     everywhere: Vec<Ordinal>,
-    /// Position in `everywhere` of each product, to order a category's products cheaply.
-    by_category: Vec<Vec<Ordinal>>,
+    /// Those of each category, in the same order. Shared with the one before where nothing changed.
+    by_category: Vec<Arc<Vec<Ordinal>>>,
+}
+
+/// Most popular first, ties by id.
+fn order(catalog: &Catalog, popularity: &Popularity, a: Ordinal, b: Ordinal) -> Ordering {
+    let id = |ordinal: Ordinal| catalog.row(ordinal).map(|row| &*row.id);
+    let (x, y) = (popularity.score(a), popularity.score(b));
+    y.total_cmp(&x).then_with(|| id(a).cmp(&id(b)))
 }
 
 impl Popular {
     /// Sorts the catalogue once.
     pub fn new(catalog: Arc<Catalog>, popularity: Arc<Popularity>) -> Self {
         let mut everywhere: Vec<Ordinal> = catalog.iter().map(|(ordinal, _)| ordinal).collect();
-        let id = |ordinal: Ordinal| catalog.row(ordinal).map(|row| &*row.id);
-        everywhere.sort_by(|a, b| {
-            let (x, y) = (popularity.score(*a), popularity.score(*b));
-            y.total_cmp(&x).then_with(|| id(*a).cmp(&id(*b)))
-        });
+        everywhere.sort_by(|a, b| order(&catalog, &popularity, *a, *b));
+        // Position of each product, to order a category's products cheaply.
         let mut place = vec![0_u32; catalog.columns()];
         for (index, ordinal) in everywhere.iter().enumerate() {
             place[ordinal.index()] = index as u32;
@@ -48,9 +53,60 @@ impl Popular {
             .map(|category| {
                 let mut products = categories.products(category).to_vec();
                 products.sort_by_key(|ordinal| place[ordinal.index()]);
-                products
+                Arc::new(products)
             })
             .collect();
+        Self { catalog, popularity, everywhere, by_category }
+    }
+
+    /// The same of a later catalogue, in which these products changed: what did not is in order already.
+    pub fn after(
+        &self,
+        catalog: Arc<Catalog>,
+        popularity: Arc<Popularity>,
+        changed: &[Ordinal],
+    ) -> Self {
+        let order = |a: &Ordinal, b: &Ordinal| order(&catalog, &popularity, *a, *b);
+        let gone = Allowed::from_ordinals(changed.iter().copied());
+        let there = changed.iter().copied().filter(|ordinal| catalog.row(*ordinal).is_some());
+        let mut came: Vec<Ordinal> = there.collect();
+        came.sort_unstable_by(&order);
+        came.dedup();
+        let merged = |list: &[Ordinal], came: &[Ordinal]| -> Vec<Ordinal> {
+            let stay = list.iter().copied().filter(|ordinal| !gone.contains(*ordinal));
+            let stay: Vec<Ordinal> = stay.collect();
+            let mut all = Vec::with_capacity(stay.len() + came.len());
+            let mut from = 0;
+            // Looking up the places of a few costs less than comparing with all.
+            for next in came {
+                let at = from + stay[from..].partition_point(|there| order(there, next).is_lt());
+                all.extend_from_slice(&stay[from..at]);
+                all.push(*next);
+                from = at;
+            }
+            all.extend_from_slice(&stay[from..]);
+            all
+        };
+        let everywhere = merged(&self.everywhere, &came);
+        let mut by_category = self.by_category.clone();
+        by_category.resize(catalog.categories().len(), Arc::default());
+        // Categories keep their numbers from a catalogue to the next.
+        let tree = catalog.categories();
+        let rows = |catalog: &Catalog| -> Vec<CategoryId> {
+            let rows = changed.iter().filter_map(|ordinal| catalog.row(*ordinal));
+            rows.flat_map(|row| row.categories.to_vec()).collect()
+        };
+        let leaves = rows(&self.catalog).into_iter().chain(rows(&catalog));
+        let mut touched: Vec<CategoryId> = leaves.flat_map(|id| tree.ancestry(id)).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            let inside = tree.products(id);
+            let came = came.iter().copied().filter(|o| inside.binary_search(o).is_ok());
+            let came: Vec<Ordinal> = came.collect();
+            let list = &mut by_category[id.0 as usize];
+            *list = Arc::new(merged(list, &came));
+        }
         Self { catalog, popularity, everywhere, by_category }
     }
 
@@ -61,7 +117,7 @@ impl Popular {
         allowed: Option<&'a Allowed>,
         limit: usize,
     ) -> impl Iterator<Item = Ordinal> + 'a {
-        let list = category.map_or(&self.everywhere, |id| &self.by_category[id.0 as usize]);
+        let list = category.map_or(&self.everywhere, |id| &*self.by_category[id.0 as usize]);
         list.iter()
             .copied()
             .filter(move |ordinal| allowed.is_none_or(|allowed| allowed.contains(*ordinal)))
@@ -88,11 +144,7 @@ impl Popular {
                     .collect()
             }
         };
-        let id = |ordinal: Ordinal| self.catalog.row(ordinal).map(|row| &*row.id);
-        found.sort_by(|a, b| {
-            let (x, y) = (self.popularity.score(*a), self.popularity.score(*b));
-            y.total_cmp(&x).then_with(|| id(*a).cmp(&id(*b)))
-        });
+        found.sort_by(|a, b| order(&self.catalog, &self.popularity, *a, *b));
         // Some products are in two categories of one name.
         found.dedup();
         let candidate = |ordinal| Candidate {

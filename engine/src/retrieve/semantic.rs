@@ -2,18 +2,21 @@
 
 use super::exact::Exact;
 use super::faiss::Hnsw;
-use super::vectors::{Owners, Positions, VectorError, VectorIndex, check, dot};
+use super::vectors::{Owners, VectorError, VectorIndex, check, dot};
 use super::{Allowed, Ask, Candidate, RetrieveError, Retriever, Source};
 use crate::catalog::Ordinal;
 use crate::model::embedding::{self, EmbedError, Embedder, Kind};
 use crate::model::manifest::{Calibration, EmbeddingInfo, Part, PartError, VectorLayout};
 use crate::model::versions::Version;
+use crate::store::ChangedProduct;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 mod cache;
+mod delta;
 use cache::QueryCache;
+use delta::Delta;
 
 /// File of the vectors part: the products with a vector, ascending, little-endian.
 pub(crate) const ORDINALS: &str = "ordinals.u32";
@@ -26,6 +29,8 @@ pub(crate) const HNSW: &str = "vectors.faiss";
 
 /// Query embeddings kept, for models that are slow.
 const CACHED_QUERIES: usize = 10_000;
+/// Products that changed at once and are embedded by models that are slow: some fifteen seconds.
+const SLOWLY_EMBEDDED: usize = 1_000;
 
 /// Why there is no semantic retrieval. Each is a sentence for an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,13 +63,15 @@ pub enum SemanticError {
 }
 
 /// Embeddings of products and the model that made them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SemanticIndex {
     embedder: Arc<dyn Embedder>,
-    vectors: Box<dyn VectorIndex>,
-    owners: Owners,
+    vectors: Arc<dyn VectorIndex>,
+    owners: Arc<Owners>,
     calibration: Calibration,
-    cache: Option<QueryCache>,
+    cache: Option<Arc<QueryCache>>,
+    /// What changed since the vectors were made.
+    delta: Delta,
 }
 
 impl SemanticIndex {
@@ -108,11 +115,12 @@ impl SemanticIndex {
         // A lookup takes microseconds, less than the cache would.
         let slow = embedder.kind() == Kind::Transformer;
         Ok(Self {
-            cache: slow.then(|| QueryCache::new(CACHED_QUERIES)),
+            cache: slow.then(|| Arc::new(QueryCache::new(CACHED_QUERIES))),
             embedder,
-            vectors,
-            owners,
+            vectors: vectors.into(),
+            owners: Arc::new(owners),
             calibration,
+            delta: Delta::default(),
         })
     }
 
@@ -121,9 +129,22 @@ impl SemanticIndex {
         &self.embedder
     }
 
+    /// The index after these products changed: each of them once, as it is now. Embeds their text.
+    pub fn after(&self, changed: &[ChangedProduct]) -> Result<Self, EmbedError> {
+        let there = changed.iter().filter(|changed| changed.product.is_some()).count();
+        if self.cache.is_some() && there > SLOWLY_EMBEDDED {
+            return Err(EmbedError::Text(format!(
+                "{there} products that changed are too many for this model while serving; run \
+                 penstock-control index"
+            )));
+        }
+        let delta = self.delta.after(changed, &*self.embedder, &self.owners)?;
+        Ok(Self { delta, ..self.clone() })
+    }
+
     /// Products with a vector.
     pub fn len(&self) -> usize {
-        self.owners.products()
+        self.owners.products() - self.delta.masked() + self.delta.vectors()
     }
 
     /// No product has a vector.
@@ -133,10 +154,20 @@ impl SemanticIndex {
 
     /// The unit vector of a product; `None` where its text has nothing the model knows.
     pub fn vector_of(&self, ordinal: Ordinal) -> Option<Vec<f32>> {
-        let position = self.owners.position(ordinal)?;
         let mut vector = vec![0.0; self.vectors.dims()];
-        self.vectors.copy(position, &mut vector).ok()?;
-        Some(vector)
+        self.copy(ordinal, &mut vector).then_some(vector)
+    }
+
+    /// Whether a product has a vector; copied to `out` then.
+    fn copy(&self, ordinal: Ordinal, out: &mut [f32]) -> bool {
+        if let Some(changed) = self.delta.get(ordinal) {
+            if let Some(vector) = changed {
+                out.copy_from_slice(vector);
+            }
+            return changed.is_some();
+        }
+        let position = self.owners.position(ordinal);
+        position.is_some_and(|position| self.vectors.copy(position, out).is_ok())
     }
 
     /// Products nearest to a vector: best first, ties by ordinal, `raw` the cosine.
@@ -146,16 +177,22 @@ impl SemanticIndex {
         k: usize,
         allowed: Option<&Allowed>,
     ) -> Result<Vec<Candidate>, VectorError> {
-        let among = allowed.map(|allowed| Positions::of(allowed, &self.owners));
-        let hits = self.vectors.search(vector, k, among.as_ref())?;
+        let filtered = allowed.map(|allowed| self.delta.positions_of(allowed, &self.owners));
+        // Without those that changed in the way, the best k are among k.
+        let among = filtered.as_ref().or(self.delta.unmasked());
+        let hits = self.vectors.search(vector, k, among)?;
         let passes = |ordinal| allowed.is_none_or(|allowed| allowed.contains(ordinal));
+        let changed = self.delta.iter().map(|(ordinal, other)| (ordinal, dot(vector, other)));
         let mut found: Vec<Candidate> = hits
             .into_iter()
             .flat_map(|hit| {
                 let owners = self.owners.at(hit.position);
-                owners.map(move |ordinal| self.candidate(ordinal, hit.similarity))
+                owners.map(move |ordinal| (ordinal, hit.similarity))
             })
-            .filter(|candidate| passes(candidate.ordinal))
+            .filter(|(ordinal, _)| self.delta.get(*ordinal).is_none())
+            .chain(changed)
+            .filter(|(ordinal, _)| passes(*ordinal))
+            .map(|(ordinal, similarity)| self.candidate(ordinal, similarity))
             .collect();
         found.sort_unstable_by(|a, b| b.raw.total_cmp(&a.raw).then(a.ordinal.cmp(&b.ordinal)));
         found.truncate(k);
@@ -230,11 +267,17 @@ impl Retriever for SemanticIndex {
         };
         let mut vector = vec![0.0; dims];
         let score = |&ordinal: &Ordinal| {
-            let position = self.owners.position(ordinal)?;
-            self.vectors.copy(position, &mut vector).ok()?;
-            Some(self.candidate(ordinal, dot(&question, &vector)))
+            let has = self.copy(ordinal, &mut vector);
+            has.then(|| self.candidate(ordinal, dot(&question, &vector)))
         };
         ordinals.iter().map(score).collect()
+    }
+
+    fn after(
+        &self,
+        changed: &[ChangedProduct],
+    ) -> Result<Option<Arc<dyn Retriever>>, RetrieveError> {
+        Ok(Some(Arc::new(self.after(changed).map_err(unavailable)?)))
     }
 }
 
@@ -275,3 +318,6 @@ fn read_numbers(path: &Path) -> Result<Vec<u32>, VectorError> {
     }
     Ok(numbers.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect())
 }
+
+#[cfg(test)]
+mod tests;

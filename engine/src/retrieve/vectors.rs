@@ -194,22 +194,42 @@ pub struct Positions {
 }
 
 impl Positions {
-    /// The positions of vectors with an owner that is allowed.
-    pub fn of(allowed: &Allowed, owners: &Owners) -> Self {
+    /// The positions of vectors with an owner that is allowed and not one of `but`.
+    pub fn of(allowed: &Allowed, but: &Allowed, owners: &Owners) -> Self {
         let mut bits = vec![0_u8; owners.vectors().div_ceil(8)];
         let mut set = |position: u32, bit: u8| bits[position as usize / 8] |= bit << (position % 8);
         // Looking up a few is cheaper than testing all.
         if allowed.len() < owners.products() / 16 {
-            for position in allowed.iter().filter_map(|ordinal| owners.position(ordinal)) {
+            let allowed = allowed.iter().filter(|ordinal| !but.contains(*ordinal));
+            for position in allowed.filter_map(|ordinal| owners.position(ordinal)) {
                 set(position, 1);
             }
         } else {
             for (ordinal, position) in owners.ordinals.iter().zip(&owners.positions) {
-                set(*position, u8::from(allowed.contains(Ordinal(*ordinal))));
+                let ordinal = Ordinal(*ordinal);
+                set(*position, u8::from(allowed.contains(ordinal) && !but.contains(ordinal)));
             }
         }
         let count = bits.iter().map(|bits| bits.count_ones() as usize).sum();
         Self { bits, count }
+    }
+
+    /// All of so many.
+    pub(super) fn all(count: usize) -> Self {
+        let mut bits = vec![u8::MAX; count.div_ceil(8)];
+        if let Some(last) = bits.last_mut().filter(|_| !count.is_multiple_of(8)) {
+            *last = (1 << (count % 8)) - 1;
+        }
+        Self { bits, count }
+    }
+
+    /// Takes one out.
+    pub(super) fn remove(&mut self, position: u32) {
+        let (byte, bit) = (position as usize / 8, 1 << (position % 8));
+        if let Some(byte) = self.bits.get_mut(byte) {
+            self.count -= usize::from(*byte & bit != 0);
+            *byte &= !bit;
+        }
     }
 
     /// How many.
@@ -292,7 +312,7 @@ mod tests {
         let owners = Owners::new(ordinals, positions, 400).unwrap();
         let check = |kept: fn(u32) -> bool| {
             let allowed = Allowed::from_ordinals((0..2_000).filter(|n| kept(*n)).map(Ordinal));
-            let found = Positions::of(&allowed, &owners);
+            let found = Positions::of(&allowed, &Allowed::default(), &owners);
             let expected: Vec<u32> = (0..400)
                 .filter(|position| owners.at(*position).any(|ordinal| kept(ordinal.0)))
                 .collect();

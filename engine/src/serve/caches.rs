@@ -156,7 +156,7 @@ impl Caches {
     /// everybody notes it alone.
     pub(super) fn users_changed(&self, changed: UsersChanged) {
         let changes = match changed.users {
-            Some(users) => vec![Change { reason: Reason::Import, ..Change::users(users) }],
+            Some(users) => vec![Change::users(users)],
             None => [CacheKind::Features, CacheKind::Results, CacheKind::Candidates]
                 .map(|layer| Change::all(Some(layer), Reason::Import))
                 .into(),

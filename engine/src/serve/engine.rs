@@ -4,7 +4,7 @@ use super::keeper::{Keeper, Source as KeeperSource};
 use super::pool::Pool;
 use super::run::Run;
 use super::snapshot::Snapshot;
-use super::{Answer, Caches, EngineError, ProductAsk, RecommendAsk, SearchAsk};
+use super::{Answer, Caches, EngineError, Overlay, ProductAsk, RecommendAsk, SearchAsk};
 use crate::cache::{Change, Versions};
 use crate::catalog::Event;
 use crate::resilience::{AtMost, Breaker, Mode};
@@ -48,6 +48,8 @@ pub struct Status {
     pub catalog_revision: u64,
     /// Version of the index in force; empty when there is none.
     pub index_version: String,
+    /// What changed since it was built and is known all the same.
+    pub overlay: Overlay,
     /// The best mode a search can have now.
     pub mode: Mode,
     /// Ranking work that waits for a thread.
@@ -77,7 +79,7 @@ pub struct Engine {
     caches: Option<Arc<Caches>>,
     /// The store, as keys of caches name it.
     store_tag: String,
-    store_breaker: Breaker,
+    store_breaker: Arc<Breaker>,
 }
 
 /// Letters of the store's identity in keys.
@@ -121,7 +123,9 @@ impl Engine {
         }
         let keeper = Keeper::start(source, snapshot.clone(), policy)
             .map_err(|error| failed("the keeper's thread", error))?;
-        let store_breaker = Breaker::new("store", options.clock.now());
+        let store_breaker = Arc::new(Breaker::new("store", options.clock.now()));
+        let (breaker, clock) = (store_breaker.clone(), options.clock.clone());
+        store.on_recovered(Arc::new(move || breaker.try_soon(clock.now())));
         Ok(Arc::new(Self {
             clock: options.clock,
             store,
@@ -203,8 +207,12 @@ impl Engine {
         let stored = self.append(events).await;
         // After they are stored, or a request could remember the history without them; also where storing failed or
         // took too long, because it may have happened all the same.
-        if let Some(caches) = &self.caches {
-            caches.tell(Change::users(users));
+        let change = Change::users(users);
+        match &self.caches {
+            // Others do not see them before they are there for everybody, and are told then (`Bulk::on_users`).
+            Some(caches) if self.store.is_shared() => caches.log.note(&change),
+            Some(caches) => caches.tell(change),
+            None => {}
         }
         stored
     }
@@ -290,6 +298,11 @@ impl Engine {
         self.store.database()
     }
 
+    /// The breakers in front of the database's servers; none: the store is a file.
+    pub fn database_breakers(&self) -> Vec<&Breaker> {
+        self.store.breakers()
+    }
+
     /// What is running.
     pub fn status(&self) -> Status {
         let snapshot = self.snapshot.load_full();
@@ -302,6 +315,7 @@ impl Engine {
             products: snapshot.as_ref().map_or(0, |s| s.catalog.len()),
             catalog_revision: snapshot.as_ref().map_or(0, |s| s.catalog.revision()),
             index_version: snapshot.as_ref().map_or_else(String::new, |s| s.index.version.clone()),
+            overlay: snapshot.as_ref().map_or_else(Overlay::default, |s| s.index.overlay),
             mode: snapshot.as_ref().map_or(Mode::Popular, |s| s.mode(semantic)),
             waiting: self.pool.waiting(),
         }

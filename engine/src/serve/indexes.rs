@@ -3,6 +3,7 @@
 
 use super::snapshot::Index;
 use crate::model::manifest::Part;
+use crate::model::texts::Texts;
 use crate::model::versions::{self, Version};
 use crate::retrieve::Retriever;
 use crate::retrieve::keyword::KeywordIndex;
@@ -54,15 +55,17 @@ impl Loader<'_> {
     }
 
     fn load(&self, version: &Version) -> Index {
-        let mut index = Index { version: version.name.clone(), ..Index::default() };
+        let revision = version.manifest.catalog_revision;
+        let mut index = Index { version: version.name.clone(), revision, ..Index::default() };
         if let Err(error) = version.check_store(self.store_id) {
             index.notes.push(format!("keyword: {error}"));
             return index;
         }
-        let keyword = version
-            .verify(Part::Keyword)
-            .map_err(|error| error.to_string())
-            .and_then(|folder| KeywordIndex::open(&folder).map_err(|error| error.to_string()));
+        let keyword = version.verify(Part::Keyword).map_err(|error| error.to_string());
+        let keyword = keyword.and_then(|folder| {
+            index.texts = Texts::read(&folder).map(Arc::new);
+            KeywordIndex::open(&folder).map_err(|error| error.to_string())
+        });
         match keyword {
             Ok(keyword) => index.retrievers.push(Arc::new(keyword) as Arc<dyn Retriever>),
             Err(why) => index.notes.push(labelled("keyword", &why)),

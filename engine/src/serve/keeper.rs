@@ -4,15 +4,16 @@
 
 use super::Caches;
 use super::indexes;
+use super::news::{MOST_CHANGES, News};
+use super::overlay::Follow;
 use super::scores::{self, Basis};
 use super::snapshot::{Index, Snapshot};
+use super::step::Step;
 use super::stored_features::StoredFeatures;
-use crate::cache::{CacheKind, Change, Reason};
-use crate::catalog::Catalog;
 use crate::features::Popularity;
-use crate::store::{DataStore, Foreign, StoreError};
+use crate::store::{DataStore, StoreError};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::{EventWeights, Policy, check_categories};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,17 +21,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Between two looks for changes.
-const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks for changes: two questions to the store, a fraction of a millisecond.
+const LOOK: Duration = Duration::from_millis(250);
 /// Between two attempts to load the rest of a version that serves in part.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
-
-/// Users whose events are new at once and who are named; more, and it may be anybody.
-const MOST_USERS: usize = 5_000;
-/// How often a catalogue that changes while it is read is read again at once.
-const READ_AGAIN: usize = 5;
-/// Products that changed at once and are named; more, and everything may have changed.
-const MOST_CHANGES: usize = 5_000;
 
 /// What the keeper reads.
 pub(super) struct Source {
@@ -43,7 +37,8 @@ pub(super) struct Source {
 
 /// Handle of the keeper's thread, which ends when this is dropped.
 pub(super) struct Keeper {
-    wake: Sender<()>,
+    /// Held by nobody else: the thread ends with it.
+    wake: Arc<Sender<()>>,
     policy: Arc<ArcSwap<Policy>>,
     notes: Arc<ArcSwap<Vec<String>>>,
 }
@@ -55,11 +50,21 @@ impl Keeper {
         snapshot: Arc<ArcSwapOption<Snapshot>>,
         policy: Arc<Policy>,
     ) -> std::io::Result<Self> {
-        let (wake, woken) = unbounded();
+        // One wish for a look is as good as many.
+        let (wake, woken) = bounded(1);
+        let wake = Arc::new(wake);
+        let waker = Arc::downgrade(&wake);
+        source.store.wake_on_change(Arc::new(move || {
+            if let Some(wake) = waker.upgrade() {
+                let _ = wake.try_send(());
+            }
+        }));
         let policy = Arc::new(ArcSwap::new(policy));
         let notes = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let now = source.clock.now();
         let mut upkeep = Upkeep {
+            news: News::new(source.caches.clone(), source.clock.clone()),
+            follow: Follow::default(),
             source,
             snapshot,
             policy: policy.clone(),
@@ -67,7 +72,6 @@ impl Keeper {
             made: None,
             popularity_at: now,
             popularity_news: 0,
-            foreign_events: None,
             features: StoredFeatures::default(),
             refused: None,
             loaded_at: now,
@@ -85,7 +89,7 @@ impl Keeper {
 
     pub fn policy_changed(&self, policy: Arc<Policy>) {
         self.policy.store(policy);
-        let _ = self.wake.send(());
+        let _ = self.wake.try_send(());
     }
 
     pub fn policy(&self) -> Arc<Policy> {
@@ -104,6 +108,8 @@ struct Made {
     weights: EventWeights,
     half_life: Duration,
     revision: u64,
+    /// Products came or went since: what users did with them before is to be read.
+    patched: bool,
 }
 
 struct Upkeep {
@@ -115,8 +121,8 @@ struct Upkeep {
     popularity_at: Instant,
     /// As the store last said.
     popularity_news: u64,
-    /// Events of others, as last counted.
-    foreign_events: Option<Foreign>,
+    news: News,
+    follow: Follow,
     features: StoredFeatures,
     refused: Option<Refused>,
     loaded_at: Instant,
@@ -148,97 +154,77 @@ impl Upkeep {
     fn refresh(&mut self, notes: &mut Vec<String>) -> Result<(), StoreError> {
         let current = self.snapshot.load_full();
         let store = self.source.store.clone();
-        self.note_foreign_events()?;
+        self.news.foreign_events(&*store)?;
         self.features.look(&*store, self.source.caches.as_deref())?;
-        let revision = store.catalog_revision()?;
-        let catalog = match &current {
-            Some(current) if current.catalog.revision() == revision => current.catalog.clone(),
-            _ => load_whole(&*store, revision)?,
+        let loaded = self.index(current.as_deref(), notes)?;
+        let step = Step::read(current.as_deref(), &*store)?;
+        let (popularity, anew) = self.popularity(current.as_deref(), &step)?;
+        let index = self.follow(current.as_deref(), loaded, &step)?;
+        notes.extend(self.follow.notes());
+        let revision = step.catalog.revision();
+        let Some(current) = current else {
+            let index = index.unwrap_or_default();
+            let snapshot = Snapshot::new(step.catalog, popularity, index);
+            self.news.start(revision);
+            self.publish(snapshot);
+            return Ok(());
         };
-        let popularity = self.popularity(current.as_deref(), &catalog)?;
-        let index = self.index(current.as_deref(), notes)?;
-        let unchanged = current.as_ref().is_some_and(|current| {
-            Arc::ptr_eq(&current.catalog, &catalog)
-                && Arc::ptr_eq(&current.popularity, &popularity)
-                && current.index.version == index.version
-                && current.index.notes == index.notes
-        });
-        if !unchanged {
-            let snapshot = Snapshot::new(catalog, popularity, index);
-            tracing::info!(
-                products = snapshot.catalog.len(),
-                revision = snapshot.catalog.revision(),
-                index = snapshot.index.version,
-                notes = ?snapshot.index.notes,
-                "snapshot published"
-            );
-            let snapshot = Arc::new(snapshot);
-            self.snapshot.store(Some(snapshot.clone()));
-            match &current {
-                Some(before) => self.note_changes(before, &snapshot),
-                None => self.note_start(&snapshot),
-            }
+        let same = step.is_none() && Arc::ptr_eq(&current.popularity, &popularity);
+        if same && index.is_none() {
+            self.news.give_way(revision);
+            return Ok(());
+        }
+        let other_version =
+            index.as_ref().is_some_and(|index| index.version != current.index.version);
+        if !step.is_none() {
+            self.news.products(step.difference(&current.catalog, MOST_CHANGES), revision);
+        }
+        let index = index.unwrap_or_else(|| current.index.clone());
+        let snapshot = match step.touched() {
+            Some(touched) if !anew => current.after(step.catalog, popularity, &touched, index),
+            _ => Snapshot::new(step.catalog, popularity, index),
+        };
+        self.publish(snapshot);
+        if anew {
+            self.news.popularity();
+        }
+        if other_version {
+            self.news.index();
         }
         Ok(())
     }
 
-    /// What changed before this process began to look is not known, so nothing holds that was made from an older
-    /// catalogue.
-    fn note_start(&self, now: &Snapshot) {
-        if let Some(caches) = &self.source.caches {
-            let all = Change::all(None, Reason::Start);
-            caches.log.note(&Change { revision: now.catalog.revision(), ..all });
-        }
+    fn publish(&self, snapshot: Snapshot) {
+        tracing::info!(
+            products = snapshot.catalog.len(),
+            revision = snapshot.catalog.revision(),
+            index = snapshot.index.version,
+            overlay = ?snapshot.index.overlay,
+            notes = ?snapshot.index.notes,
+            "snapshot published"
+        );
+        self.snapshot.store(Some(Arc::new(snapshot)));
     }
 
-    /// Notes what does not hold any more of what was remembered under the snapshot before. Every instance finds
-    /// out by itself, so nobody is told.
-    fn note_changes(&self, before: &Snapshot, now: &Snapshot) {
-        let Some(caches) = &self.source.caches else {
-            return;
-        };
-        if !Arc::ptr_eq(&before.catalog, &now.catalog) {
-            let changed = before.catalog.changed_in(&now.catalog).take(MOST_CHANGES + 1);
-            let changed: Vec<String> = changed.map(str::to_owned).collect();
-            let revision = now.catalog.revision();
-            if changed.len() > MOST_CHANGES {
-                let all = Change::all(None, Reason::ProductUpdate);
-                caches.log.note(&Change { revision, ..all });
-            } else if !changed.is_empty() {
-                caches.log.note(&Change::products(changed, Reason::ProductUpdate, revision));
+    /// The index with what changed since it was built; `None`: what serves goes on.
+    fn follow(
+        &mut self,
+        current: Option<&Snapshot>,
+        loaded: Option<Index>,
+        step: &Step,
+    ) -> Result<Option<Index>, StoreError> {
+        let store = &*self.source.store;
+        let started = match (loaded, current, &step.changes) {
+            (Some(loaded), ..) => Follow::start(loaded, &step.catalog, store)?,
+            (None, Some(current), Some(changes)) => {
+                return Ok(self.follow.follow(&current.index, &current.catalog, changes));
             }
-        }
-        if !Arc::ptr_eq(&before.popularity, &now.popularity) {
-            // Told, and not only noted: what is in Redis is as old.
-            caches.tell(Change::all(Some(CacheKind::Popular), Reason::Popularity));
-        }
-        if before.index.version != now.index.version {
-            // Keys have another version now; what lies under the old ones is only in the way.
-            caches.candidates.clear();
-        }
-    }
-
-    /// Histories are remembered until their users act here. Others store events, too: an import, another process
-    /// on the same folder, the one that is being replaced by an upgrade.
-    fn note_foreign_events(&mut self) -> Result<(), StoreError> {
-        let Some(caches) = &self.source.caches else {
-            return Ok(());
+            (None, ..) if step.whole => self.follow.again(&step.catalog, store)?,
+            (None, ..) => return Ok(None),
         };
-        let store = &self.source.store;
-        let foreign = store.foreign_events()?;
-        let before = self.foreign_events.replace(foreign).unwrap_or(foreign);
-        if before.count == foreign.count {
-            return Ok(());
-        }
-        if let Some(users) = store.users_after(before.latest, MOST_USERS)? {
-            caches.tell(Change { reason: Reason::Import, ..Change::users(users) });
-        } else {
-            for layer in [CacheKind::Features, CacheKind::Results, CacheKind::Candidates] {
-                // Told, and not only noted: what is in Redis is as old.
-                caches.tell(Change::all(Some(layer), Reason::Import));
-            }
-        }
-        Ok(())
+        let (follow, index) = started;
+        self.follow = follow;
+        Ok(Some(index))
     }
 
     /// Warnings for category weights that no product of this catalogue can use.
@@ -252,11 +238,12 @@ impl Upkeep {
         warnings.iter().map(ToString::to_string).collect()
     }
 
+    /// The popularity of the catalogue, and whether it was made anew.
     fn popularity(
         &mut self,
         current: Option<&Snapshot>,
-        catalog: &Arc<Catalog>,
-    ) -> Result<Arc<Popularity>, StoreError> {
+        step: &Step,
+    ) -> Result<(Arc<Popularity>, bool), StoreError> {
         let now = self.source.clock.now();
         let policy = self.policy.load_full();
         let every = policy.cache.features.popularity_ttl;
@@ -264,6 +251,7 @@ impl Upkeep {
         let due = now.saturating_duration_since(self.popularity_at) >= every
             || std::mem::replace(&mut self.popularity_news, news) != news;
         let ranking = &policy.ranking;
+        let revision = step.catalog.revision();
         let wanted = Made {
             basis: match self.made {
                 Some(made) if !due => made.basis,
@@ -271,21 +259,25 @@ impl Upkeep {
             },
             weights: ranking.events,
             half_life: ranking.popularity_half_life,
-            revision: catalog.revision(),
+            revision,
+            patched: !due && self.made.is_some_and(|made| made.patched),
         };
         if due {
             self.popularity_at = now;
         }
-        if let Some(current) = current
-            && self.made == Some(wanted)
+        if let (Some(current), Some(made)) = (current, self.made)
+            && (Made { revision, ..made }) == wanted
+            && !step.whole
         {
-            return Ok(current.popularity.clone());
+            let patched = made.patched || step.comes_or_goes(&current.catalog);
+            self.made = Some(Made { patched, ..wanted });
+            return Ok((step.popularity(current), false));
         }
         let Made { basis, weights, half_life, .. } = wanted;
         let store = &*self.source.store;
-        let popularity = scores::popularity(store, catalog, basis, weights, half_life)?;
+        let popularity = scores::popularity(store, &step.catalog, basis, weights, half_life)?;
         self.made = Some(wanted);
-        Ok(popularity)
+        Ok((popularity, true))
     }
 
     /// Whether what could not be loaded of the version that serves is worth another look: a folder may
@@ -296,23 +288,23 @@ impl Upkeep {
 
     /// The index to serve with: the version named, if nothing is lost by it. If something is, what
     /// serves already goes on; at start, an older version that is whole, else what can be had of this
-    /// one.
+    /// one. `None`: what serves goes on.
     fn index(
         &mut self,
         current: Option<&Snapshot>,
         notes: &mut Vec<String>,
-    ) -> Result<Index, StoreError> {
+    ) -> Result<Option<Index>, StoreError> {
         let named = indexes::current(&self.source.data_dir);
         if let Some(current) = current {
             let whole = current.index.notes.is_empty();
             if named == current.index.version && (whole || !self.try_again()) {
                 self.refused = None;
-                return Ok(current.index.clone());
+                return Ok(None);
             }
             if let Some(refused) = self.refused.as_ref().filter(|refused| refused.version == named)
             {
                 notes.push(refused.note.clone());
-                return Ok(current.index.clone());
+                return Ok(None);
             }
         }
         self.loaded_at = self.source.clock.now();
@@ -329,19 +321,16 @@ impl Upkeep {
         });
         if loaded.notes.is_empty() || keeps_all {
             self.refused = None;
-            return Ok(loaded);
+            return Ok(Some(loaded));
         }
-        let serving = current.map(|current| current.index.clone());
-        let instead = match serving.filter(|index| !index.retrievers.is_empty()) {
-            Some(index) => index,
-            None => match loader.newest_whole() {
-                Some(index) => index,
-                None => return Ok(loaded),
-            },
+        let serving = current.map(|current| &current.index);
+        let serving = serving.filter(|index| !index.retrievers.is_empty());
+        let instead = if serving.is_none() { loader.newest_whole() } else { None };
+        let Some(serves) = serving.or(instead.as_ref()).map(|index| index.version.clone()) else {
+            return Ok(Some(loaded));
         };
         let note = format!(
-            "index {named:?} is refused and {} serves instead: {}",
-            instead.version,
+            "index {named:?} is refused and {serves} serves instead: {}",
             loaded.notes.join("; ")
         );
         notes.push(note.clone());
@@ -354,23 +343,4 @@ impl Upkeep {
 struct Refused {
     version: String,
     note: String,
-}
-
-/// The catalogue of one revision: what was changed while it was read is not taken for what it was before.
-fn load_whole(store: &dyn DataStore, mut revision: u64) -> Result<Arc<Catalog>, StoreError> {
-    for _ in 0..READ_AGAIN {
-        let catalog = load_catalog(store, revision)?;
-        let now = store.catalog_revision()?;
-        if now == revision {
-            return Ok(catalog);
-        }
-        revision = now;
-    }
-    Err(StoreError::Unavailable("the catalogue changes faster than it can be read".into()))
-}
-
-fn load_catalog(store: &dyn DataStore, revision: u64) -> Result<Arc<Catalog>, StoreError> {
-    let mut catalog = Catalog::new(revision);
-    store.scan_products(&mut |stored| catalog.push(stored.ordinal, &stored.product))?;
-    Ok(Arc::new(catalog))
 }

@@ -15,11 +15,13 @@ enum Fault {
 
 impl Fault {
     /// A deadline that was cut short by the request's own says nothing about the store, and a queue that is full
-    /// only that much is asked.
+    /// only that much is asked. No room for events is no trouble of reading.
     fn is_the_stores(&self, deadline: Duration) -> bool {
         match self {
             Self::Store(StoreError::Unavailable(_) | StoreError::Format(_)) => true,
-            Self::Store(StoreError::Busy(_)) => false,
+            Self::Store(StoreError::Busy(_) | StoreError::Full(_) | StoreError::Invalid(_)) => {
+                false
+            }
             Self::Late(after) => *after >= deadline,
         }
     }

@@ -4,7 +4,7 @@ use super::caches::{Caches, Feature, is_as_new};
 use super::candidates::Pool;
 use super::run::Run;
 use super::{Outcome, RetrieverReport};
-use crate::cache::{CacheKind, Entry, Hit, Key, Lives, Mark, Tags, Versions, digest};
+use crate::cache::{CacheKind, Entry, Hit, Key, Lives, Mark, PRICES, Tags, Versions, digest};
 use crate::catalog::{Product, UserEvent};
 use crate::query::Filter;
 use crate::retrieve::Ask;
@@ -15,6 +15,7 @@ pub(super) struct Question {
     key: Key,
     mark: Mark,
     user: Option<String>,
+    priced: bool,
 }
 
 impl Run<'_> {
@@ -67,7 +68,8 @@ impl Run<'_> {
             caches.candidates.get_local(policy, &key)
         };
         let hit = hit.filter(|hit| is_as_new(hit.freshness));
-        let question = Question { key, mark, user: user.map(str::to_owned) };
+        let (user, priced) = (user.map(str::to_owned), filter.limits_price());
+        let question = Question { key, mark, user, priced };
         match hit {
             Some(hit) => {
                 self.trace.candidates = Some(hit.tier);
@@ -88,7 +90,8 @@ impl Run<'_> {
         }
         let catalog = &self.snapshot.catalog;
         let rows = pool.matches.iter().filter_map(|(ordinal, _)| catalog.row(*ordinal));
-        let tags = Tags::of(rows.map(|row| &*row.id), question.user.as_deref());
+        let ids = rows.map(|row| &*row.id).chain(question.priced.then_some(PRICES));
+        let tags = Tags::of(ids, question.user.as_deref());
         let lives = Lives::plain(caches.now_millis(), self.policy.cache.candidates.ttl);
         let entry = Entry { value: Pool::clone(pool), lives, tags, mark: question.mark };
         let share = self.may_share(question.user.as_deref());

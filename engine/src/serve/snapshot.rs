@@ -1,7 +1,9 @@
 //! What a request sees: one immutable set of catalogue, features and retrievers.
 
-use crate::catalog::Catalog;
+use super::overlay::Overlay;
+use crate::catalog::{Catalog, Ordinal};
 use crate::features::Popularity;
+use crate::model::texts::Texts;
 use crate::resilience::Mode;
 use crate::retrieve::{Popular, Retriever, Source};
 use std::sync::Arc;
@@ -15,6 +17,12 @@ pub struct Index {
     pub retrievers: Vec<Arc<dyn Retriever>>,
     /// What could not be loaded and why, for operators.
     pub notes: Vec<String>,
+    /// The catalogue's revision it was built from.
+    pub revision: u64,
+    /// The texts it was built from; `None`: it is of an older program.
+    pub texts: Option<Arc<Texts>>,
+    /// What changed since and is known all the same.
+    pub overlay: Overlay,
 }
 
 impl Index {
@@ -40,7 +48,33 @@ pub struct Snapshot {
 impl Snapshot {
     /// Joins the parts; sorts the catalogue by popularity.
     pub fn new(catalog: Arc<Catalog>, popularity: Arc<Popularity>, index: Index) -> Self {
-        let popular = Arc::new(Popular::new(catalog.clone(), popularity.clone()));
+        let popular = Popular::new(catalog.clone(), popularity.clone());
+        Self::of(catalog, popularity, Arc::new(popular), index)
+    }
+
+    /// As [`Snapshot::new`], where these products are all that is different from the catalogue and the popularity
+    /// of `self`, which are in order.
+    pub fn after(
+        &self,
+        catalog: Arc<Catalog>,
+        popularity: Arc<Popularity>,
+        changed: &[Ordinal],
+        index: Index,
+    ) -> Self {
+        let popular = if changed.is_empty() {
+            self.popular.clone()
+        } else {
+            Arc::new(self.popular.after(catalog.clone(), popularity.clone(), changed))
+        };
+        Self::of(catalog, popularity, popular, index)
+    }
+
+    fn of(
+        catalog: Arc<Catalog>,
+        popularity: Arc<Popularity>,
+        popular: Arc<Popular>,
+        index: Index,
+    ) -> Self {
         let popular_retriever = popular.clone();
         Self { catalog, popularity, index, popular, popular_retriever }
     }

@@ -5,7 +5,9 @@ use crate::catalog::{Event, EventKind, Ordinal, Product, UserEvent};
 use crate::query::Filter;
 use crate::resilience::{AtMost, Mode};
 use crate::retrieve::{Ask, Candidate, RetrieveError, Retriever, Source};
-use crate::store::{Bulk, Counts, Import, Store, StoreError, StoredProduct};
+use crate::store::{
+    Bulk, Changed, Counts, Import, ProductChange, Store, StoreError, StoredProduct,
+};
 use futures::future::BoxFuture;
 use penstock_config::clock;
 use penstock_config::policy::Policy;
@@ -103,6 +105,10 @@ impl Bulk for Memory {
     }
 
     fn begin_import(&self) -> Result<Box<dyn Import + '_>, StoreError> {
+        Err(StoreError::Unavailable("not in this test".into()))
+    }
+
+    fn change_products(&self, _: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError> {
         Err(StoreError::Unavailable("not in this test".into()))
     }
 }
@@ -210,6 +216,7 @@ fn shop(retrievers: Vec<Fixed>) -> Shop {
         version: String::new(),
         retrievers: retrievers.into_iter().map(|r| Arc::new(r) as Arc<dyn Retriever>).collect(),
         notes: Vec::new(),
+        ..super::snapshot::Index::default()
     };
     engine.publish_index(index);
     Shop { engine, store, policy, _folder: folder }

@@ -3,9 +3,12 @@
 //! Two halves: [`Store`] is what a request may wait for (every call under a deadline of the
 //! caller's), [`Bulk`] is what start-up, import and jobs stream through.
 
+mod change;
 #[cfg(feature = "train")]
 pub mod jobs;
+mod lite;
 pub mod postgres;
+pub mod spool;
 pub mod sqlite;
 
 pub use postgres::PostgresStore;
@@ -17,7 +20,7 @@ use futures::future::BoxFuture;
 use std::time::Duration;
 
 /// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The store could not be opened, read or written.
     #[error("store: {0}")]
@@ -25,9 +28,16 @@ pub enum StoreError {
     /// Too many calls wait already.
     #[error("store: too many calls are waiting ({0})")]
     Busy(usize),
+    /// There is no room for more events: as many wait to be shipped as may, or the disk is full. There is room
+    /// again when some were shipped. Reading goes on.
+    #[error("store: no room for more events: {0}")]
+    Full(String),
     /// The store holds something this version cannot read.
     #[error("store: {0}")]
     Format(String),
+    /// What was asked for makes no sense, and asking again would not help.
+    #[error("{0}")]
+    Invalid(String),
 }
 
 /// A product with its number.
@@ -133,6 +143,8 @@ pub struct DatabaseStatus {
     pub primary: postgres::ServerStatus,
     /// Are read from.
     pub replicas: Vec<postgres::ServerStatus>,
+    /// Where events wait for it.
+    pub spool: Option<spool::Status>,
 }
 
 /// What others stored.
@@ -201,11 +213,8 @@ pub trait Bulk: Send + Sync {
     }
 
     /// Changes products one by one in one transaction, durably; what became of each, in their order. Nothing is
-    /// changed on an error.
-    fn change_products(&self, changes: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError> {
-        let _ = changes;
-        Err(StoreError::Unavailable("this store does not change single products".into()))
-    }
+    /// changed on an error. [`StoreError::Invalid`] where one of them is no product ([`Product::check`]).
+    fn change_products(&self, changes: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError>;
 
     /// Calls `wake` (which returns at once) soon after the catalogue has changed. A store that is not told of
     /// changes never does; its revision is asked for now and then all the same.
@@ -216,6 +225,12 @@ pub trait Bulk: Send + Sync {
     /// Calls `told` (which returns at once) when users have new events that were not stored through this handle, and
     /// once more when those that were are there for everybody to read. A store that is not told of any never does.
     fn on_users(&self, told: std::sync::Arc<dyn Fn(UsersChanged) + Send + Sync>) {
+        let _ = told;
+    }
+
+    /// Calls `told` (which returns at once) when it was away and answers again, so that nobody waits any longer before it
+    /// is asked.
+    fn on_recovered(&self, told: std::sync::Arc<dyn Fn() + Send + Sync>) {
         let _ = told;
     }
 
@@ -230,6 +245,11 @@ pub trait Bulk: Send + Sync {
     /// The servers it is on; `None`: it is a file.
     fn database(&self) -> Option<DatabaseStatus> {
         None
+    }
+
+    /// The breakers in front of those servers, to be looked at and forced.
+    fn breakers(&self) -> Vec<&crate::resilience::Breaker> {
+        Vec::new()
     }
 
     /// Rows in each table.

@@ -7,12 +7,14 @@
 mod content;
 mod model;
 
+use crate::catalog::Product;
 use crate::model::embedding::{self, EmbedError, Embedder, product_text};
 use crate::model::manifest::{FORMAT, Manifest, Part};
+use crate::model::texts::Texts;
 use crate::model::versions::{self, Building, Version, VersionError};
 use crate::retrieve::keyword::KeywordError;
 use crate::retrieve::vectors::VectorError;
-use crate::store::{Bulk, StoreError, StoredProduct};
+use crate::store::{Bulk, ChangedProduct, StoreError, StoredProduct};
 use crate::train::lsa::Learner;
 use penstock_config::clock::SharedClock;
 use std::collections::BTreeMap;
@@ -158,9 +160,17 @@ fn write_error(path: &Path) -> impl FnOnce(io::Error) -> IndexError + '_ {
     |error| IndexError::Write { path: path.to_path_buf(), why: error.to_string() }
 }
 
-/// The version in force, if building again would change nothing: same store, same revision, same
-/// options, same model, same program, and every file as the manifest has it. Takes about a second per
-/// gigabyte.
+/// Products of an index version whose text may be another one by now: up to a share of all of them and up to this
+/// many, searches scan what changed and are as good.
+const MOST_CHANGED: usize = 5_000;
+/// One in so many products.
+const CHANGED_SHARE: u64 = 20;
+/// Changes of any kind that are looked at one by one to see whether they are of text.
+const MOST_READ: usize = 50_000;
+
+/// The version in force, if building again would change little: same store, same options, same model, same program,
+/// every file as the manifest has it, and the same products but for a few ([`MOST_CHANGED`], one in
+/// [`CHANGED_SHARE`]), which whoever serves with it takes up by itself. Takes about a second per gigabyte.
 pub fn up_to_date(store: &dyn Bulk, options: &BuildOptions) -> Result<Option<Version>, IndexError> {
     // What is damaged is not up to date; the build replaces it.
     let Ok(Some(version)) = versions::current(&options.data_dir) else {
@@ -168,12 +178,30 @@ pub fn up_to_date(store: &dyn Bulk, options: &BuildOptions) -> Result<Option<Ver
     };
     let manifest = &version.manifest;
     let same = manifest.store_id == store.store_id()?
-        && manifest.catalog_revision == store.catalog_revision()?
+        && few_changed(store, &version)?
         && manifest.code_version == env!("CARGO_PKG_VERSION")
         && manifest.options == options.recorded()
         && model::unchanged(manifest.embedding.as_ref())
         && manifest.parts.keys().all(|part| version.verify(*part).is_ok());
     Ok(same.then_some(version))
+}
+
+fn few_changed(store: &dyn Bulk, version: &Version) -> Result<bool, IndexError> {
+    let manifest = &version.manifest;
+    if manifest.catalog_revision == store.catalog_revision()? {
+        return Ok(true);
+    }
+    let Some(changes) = store.changes_since(manifest.catalog_revision, MOST_READ)? else {
+        return Ok(false);
+    };
+    let Some(texts) = Texts::read(&version.folder.join(Part::Keyword.name())) else {
+        return Ok(changes.products.is_empty());
+    };
+    let other = |changed: &&ChangedProduct| {
+        changed.product.as_ref().map(Product::text_hash) != texts.get(changed.ordinal)
+    };
+    let others = changes.products.iter().filter(other).count();
+    Ok(others <= MOST_CHANGED && others as u64 * CHANGED_SHARE <= manifest.products)
 }
 
 /// Builds an index version from all products of `store` and puts it in force. On any failure, and

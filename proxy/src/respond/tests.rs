@@ -56,6 +56,8 @@ fn every_error_has_its_status() {
     check(after(1_001).into(), 503, "overloaded", "2");
     let store = EngineError::Store(StoreError::Unavailable("disk".into()));
     check(store.into(), 503, "store-unavailable", "5");
+    let full = EngineError::Store(StoreError::Full("1 GiB waits".into()));
+    check(full.into(), 503, "store-full", "15");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::route::Endpoint;
 use bytes::Bytes;
 use penstock_config::policy::Policy;
-use penstock_engine::cache::{CacheKind, Key, Tags, digest};
+use penstock_engine::cache::{CacheKind, Key, PRICES, Tags, digest};
 use penstock_engine::query::{Filter, normalise};
 use penstock_engine::resilience::{AtMost, Mode};
 use penstock_engine::serve::{
@@ -157,14 +157,25 @@ impl Ask {
         }
     }
 
-    /// What an answer to it depends on. One to `similar` depends on the product it is about, too.
+    fn filter(&self) -> &Filter {
+        match self {
+            Self::Search(SearchAsk { filter, .. })
+            | Self::Recommend(RecommendAsk { filter, .. })
+            | Self::Similar(ProductAsk { filter, .. })
+            | Self::Popular(ProductAsk { filter, .. }) => filter,
+        }
+    }
+
+    /// What an answer to it depends on. One to `similar` depends on the product it is about, too, and one with
+    /// limits of prices on all prices.
     pub fn tags(&self, answer: &Answer, user: Option<&str>) -> Tags {
         let about = match self {
             Self::Similar(ask) => ask.product_id.as_deref(),
             _ => None,
         };
         let products = answer.items.iter().map(|item| item.product_id.as_str());
-        Tags::of(products.chain(about), user)
+        let prices = self.filter().limits_price().then_some(PRICES);
+        Tags::of(products.chain(about).chain(prices), user)
     }
 }
 

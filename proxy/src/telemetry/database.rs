@@ -1,6 +1,7 @@
 //! Metrics of the shop's database: its pools, its queries, its replicas.
 
 use super::metrics::Registering;
+use super::spool::{SpoolFigures, SpoolMetrics};
 use crate::app::App;
 use penstock_engine::store::DatabaseStatus;
 use penstock_engine::store::postgres::{FellBack, Observe, PoolStatus, ServerStatus};
@@ -20,6 +21,7 @@ pub struct DatabaseMetrics {
     lag: GaugeVec,
     in_rotation: IntGaugeVec,
     operations: HistogramVec,
+    spool: SpoolMetrics,
 }
 
 impl DatabaseMetrics {
@@ -76,6 +78,7 @@ impl DatabaseMetrics {
                 "What requests wait for beside ranking: from its start to its end",
                 &["operation_type"],
             )?,
+            spool: SpoolMetrics::register(r)?,
         };
         // The first event of a label would be invisible to `increase()` if the label came with it.
         for query in ["products", "recent_events"] {
@@ -94,7 +97,19 @@ impl DatabaseMetrics {
     /// Sets what is only looked at.
     pub fn refresh(&self, app: &App) {
         let database = app.engine.get().ok().and_then(|engine| engine.database());
-        let Some(DatabaseStatus { primary, replicas, .. }) = database else { return };
+        let Some(DatabaseStatus { primary, replicas, spool, .. }) = database else { return };
+        if let Some(spool) = spool {
+            self.set_spool(SpoolFigures {
+                events: spool.waiting,
+                bytes: spool.bytes,
+                bytes_max: app.settings.database.as_ref().map_or(0, |it| it.spool_bytes),
+                oldest_seconds: spool.oldest_seconds.unwrap_or(0),
+                shipped: spool.shipped,
+                refused: spool.refused,
+                damaged: spool.damaged,
+                full: spool.full,
+            });
+        }
         let mut sum = PoolStatus::default();
         for server in std::iter::once(&primary).chain(&replicas) {
             sum.active += server.pool.active;
@@ -116,6 +131,11 @@ impl DatabaseMetrics {
 
     fn rotation(&self, server: &ServerStatus, role: &str) {
         self.in_rotation.with_label_values(&[&server.name, role]).set(server.in_rotation.into());
+    }
+
+    /// Sets what is known of the spool.
+    pub fn set_spool(&self, figures: SpoolFigures) {
+        self.spool.set(figures);
     }
 
     /// Notes how long something took that a request waited for.

@@ -11,8 +11,10 @@ pub mod logs;
 pub mod metrics;
 mod process;
 pub mod spans;
+mod spool;
 pub mod traceparent;
 
 pub use access::AccessLog;
 pub use metrics::Metrics;
 pub use spans::Spans;
+pub use spool::SpoolFigures;

@@ -7,10 +7,11 @@ use penstock_tests::binaries::run;
 use serde_yaml::Value;
 
 /// The alert rules; the tests of `a.yml` are in `a.test.yml`.
-pub(super) const RULES: [&str; 3] = [
+pub(super) const RULES: [&str; 4] = [
     "deploy/prometheus/rules.yml",
     "deploy/prometheus/rate-limits.yml",
     "deploy/prometheus/caches.yml",
+    "deploy/prometheus/database.yml",
 ];
 
 fn tests_of(rules: &str) -> String {
@@ -93,13 +94,18 @@ fn the_pod_has_what_it_mounts_and_probes_what_it_opens() {
         .map(|document| serde_yaml::from_str(document).expect("YAML"))
         .collect();
     let kinds: Vec<&str> = documents.iter().map(|it| text(at(it, "kind"))).collect();
-    assert_eq!(kinds, ["ConfigMap", "Deployment", "Service"]);
+    assert_eq!(kinds, ["ConfigMap", "StatefulSet", "Service"]);
     let pod = at(&documents[1], "spec.template.spec");
     let named = |list: &str| -> Vec<String> {
         let items = at(pod, list).as_sequence().expect("a list");
         items.iter().map(|it| text(at(it, "name")).to_owned()).collect()
     };
-    let volumes = named("volumes");
+    // What holds acknowledged events outlives its pod.
+    let claims = at(&documents[1], "spec.volumeClaimTemplates").as_sequence().expect("a list");
+    let claims: Vec<String> =
+        claims.iter().map(|it| text(at(it, "metadata.name")).to_owned()).collect();
+    assert_eq!(claims, ["data"]);
+    let volumes = [named("volumes"), claims].concat();
     let proxy = &at(pod, "containers")[0];
     for mount in at(proxy, "volumeMounts").as_sequence().expect("a list") {
         assert!(volumes.contains(&text(at(mount, "name")).to_owned()), "{mount:?}");

@@ -285,7 +285,7 @@ async fn nothing_is_changed_by_a_change_that_cannot_be(store: &dyn DataStore) {
         let good = ProductChange::Delete("a".into());
         let outcome = store.change_products(vec![good, ProductChange::Put(bad.clone())]);
         let error = outcome.expect_err(&bad.id);
-        assert!(matches!(error, StoreError::Format(_)), "{error}");
+        assert!(matches!(error, StoreError::Invalid(_)), "{error}");
         assert_eq!((catalogue(store), store.catalog_revision().unwrap()), before, "{:?}", bad.id);
     }
 }

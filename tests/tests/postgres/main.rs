@@ -5,6 +5,9 @@
 
 mod contract;
 mod jobs;
+mod plans;
+mod pool;
 mod replicas;
+mod schema;
 mod server;
 mod stores;

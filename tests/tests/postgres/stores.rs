@@ -55,7 +55,7 @@ pub async fn prepared(server: &PgServer, more: &[(&str, &str)]) -> Database {
 
 pub fn open(settings: &Database) -> PostgresStore {
     let observer = Arc::new(Unobserved);
-    PostgresStore::open(settings.clone(), "test", clock::system(), observer).expect("opened")
+    PostgresStore::open(settings.clone(), "test", None, clock::system(), observer).expect("opened")
 }
 
 pub fn product(id: &str, name: &str) -> Product {

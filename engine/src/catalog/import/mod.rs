@@ -24,6 +24,7 @@ mod layout;
 mod product;
 mod read;
 mod run;
+pub mod single;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -3,17 +3,11 @@
 use super::columns::product_field as field;
 use super::read::Record;
 use super::timestamp::parse_micros;
-use crate::catalog::Product;
+use crate::catalog::product::{
+    AMOUNT_MAX, BRAND_BYTES, CATEGORY_BYTES, DESCRIPTION_BYTES, ID_BYTES, NAME_BYTES,
+};
+use crate::catalog::{Product, category_paths};
 use std::borrow::Cow;
-
-/// Longest id of a product or a user, bytes.
-pub(super) const ID_BYTES: usize = 256;
-const NAME_BYTES: usize = 2 * 1024;
-const DESCRIPTION_BYTES: usize = 256 * 1024;
-const CATEGORY_BYTES: usize = 4 * 1024;
-const BRAND_BYTES: usize = 1024;
-/// Beyond this a price is a mistake.
-const PRICE_MAX: f64 = 1e12;
 
 /// The product of a record. Error: what is wrong, in words.
 pub(super) fn product(record: &mut Record) -> Result<Product, String> {
@@ -26,7 +20,7 @@ pub(super) fn product(record: &mut Record) -> Result<Product, String> {
         id,
         name,
         description: text(record, field::DESCRIPTION, "description", DESCRIPTION_BYTES)?,
-        category: paths(&text(record, field::CATEGORY, "category", CATEGORY_BYTES)?),
+        category: category_paths(&text(record, field::CATEGORY, "category", CATEGORY_BYTES)?),
         brand: text(record, field::BRAND, "brand", BRAND_BYTES)?,
         price: amount(record, field::PRICE, "price")?,
         created_at: created_at(record)?,
@@ -108,7 +102,7 @@ fn amount(record: &mut Record, at: usize, name: &str) -> Result<Option<f64>, Str
     }
     match plain_number(value).parse::<f64>() {
         // `-0` is stored as 0.
-        Ok(number) if (0.0..=PRICE_MAX).contains(&number) => Ok(Some(number + 0.0)),
+        Ok(number) if (0.0..=AMOUNT_MAX).contains(&number) => Ok(Some(number + 0.0)),
         Ok(number) if number < 0.0 => Err(format!("`{name}` {} is negative", shown(value))),
         Ok(number) if number.is_finite() => Err(format!("`{name}` {} is too large", shown(value))),
         _ => Err(format!("`{name}` {} is not a number (write it like 1234.56)", shown(value))),
@@ -127,16 +121,6 @@ fn created_at(record: &mut Record) -> Result<Option<i64>, String> {
             shown(&value)
         )),
     }
-}
-
-/// Category paths as the catalogue writes them: `A > B|C > D`, without empty parts.
-fn paths(text: &str) -> String {
-    let path = |path: &str| {
-        let parts = path.split('>').map(str::trim).filter(|p| !p.is_empty());
-        parts.collect::<Vec<_>>().join(" > ")
-    };
-    let paths = text.split('|').map(path).filter(|p| !p.is_empty());
-    paths.collect::<Vec<_>>().join("|")
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn filters_are_obeyed_whichever_way_is_taken() {
     let queries = low_rank(20, 16, 4);
     let check = |keep: &dyn Fn(u32) -> bool| {
         let kept = (0..count as u32).filter(|at| keep(*at)).map(|at| Ordinal(at * 3));
-        let among = Positions::of(&Allowed::from_ordinals(kept), &owners);
+        let among = Positions::of(&Allowed::from_ordinals(kept), &Allowed::default(), &owners);
         assert!(among.iter().eq((0..count as u32).filter(|at| keep(*at))));
         for query in queries.chunks(DIMS) {
             let found = graph.search(query, 10, Some(&among)).unwrap();
@@ -159,7 +159,7 @@ fn many_threads_find_what_one_finds() {
     let graph = build(&values);
     let owners = owners((0..6_000).collect());
     let half = Allowed::from_ordinals((0..3_000).map(Ordinal));
-    let among = Positions::of(&half, &owners);
+    let among = Positions::of(&half, &Allowed::default(), &owners);
     let queries = low_rank(300, 16, 8);
     let all = || -> Vec<_> {
         queries

@@ -1,46 +1,33 @@
 //! Reading the index.
 
 use super::KeywordError;
+use super::layer::{self, Layer, Segment};
 use super::question::Question;
-use super::schema::{FIELDS, ORDINAL, VOCABULARY, schema, text_fields};
+use super::schema::{FIELDS, VOCABULARY, schema, text_fields};
 use super::score::length_factors;
 use crate::catalog::Ordinal;
 use crate::retrieve::{Ask, Candidate, RetrieveError, Retriever, Source};
+use crate::store::ChangedProduct;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 use std::sync::Arc;
-use tantivy::fieldnorm::FieldNormReader;
-use tantivy::index::SegmentReader;
 use tantivy::query::FuzzyTermQuery;
 use tantivy::schema::Field;
-use tantivy::{DocId, Index, InvertedIndexReader, Term};
+use tantivy::{DocId, Index, Term};
 
-/// A keyword index, read-only, memory-mapped.
+/// A keyword index, read-only, memory-mapped; with products that changed since in memory.
 pub struct KeywordIndex {
-    pub(super) segments: Vec<Segment>,
+    pub(super) layers: Vec<Layer>,
+    /// How many of them were built.
+    built: usize,
     /// What an occurrence counts, by field and length.
     pub(super) factors: [Box<[f32; 256]>; FIELDS],
-    /// Where each product is, ascending by ordinal.
-    places: Vec<(Ordinal, u32, DocId)>,
-}
-
-pub(super) struct Segment {
-    /// In the order of the schema.
-    pub texts: Vec<Text>,
-    /// By document.
-    ordinals: Vec<Ordinal>,
-}
-
-/// One field of a segment.
-pub(super) struct Text {
-    pub postings: Arc<InvertedIndexReader>,
-    pub lengths: FieldNormReader,
 }
 
 impl std::fmt::Debug for KeywordIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeywordIndex").field("products", &self.places.len()).finish_non_exhaustive()
+        f.debug_struct("KeywordIndex").field("products", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -58,43 +45,46 @@ impl KeywordIndex {
             return Err(KeywordError::folder(dir, &why));
         }
         let fields = text_fields(&index.schema()).map_err(wrap)?;
-        let mut segments = Vec::new();
+        let mut layers = Vec::new();
         for segment in index.searchable_segments().map_err(wrap)? {
-            let reader = SegmentReader::open(&segment).map_err(wrap)?;
-            segments.push(Segment::open(&reader, fields).map_err(wrap)?);
+            layers.push(Layer::of(Segment::open(segment, fields).map_err(wrap)?));
         }
-        let by_segment = segments.iter().zip(0_u32..);
-        let mut places: Vec<_> = by_segment
-            .flat_map(|(segment, nth)| {
-                let docs = segment.ordinals.iter().zip(0..);
-                docs.map(move |(&ordinal, doc)| (ordinal, nth, doc))
-            })
-            .collect();
-        places.sort_unstable();
+        let built = layers.len();
+        Ok(Self::of(layers, built))
+    }
+
+    fn of(layers: Vec<Layer>, built: usize) -> Self {
         let factors =
-            std::array::from_fn(|field| length_factors(field, average_length(&segments, field)));
-        Ok(Self { segments, factors, places })
+            std::array::from_fn(|field| length_factors(field, average_length(&layers, field)));
+        Self { layers, built, factors }
+    }
+
+    /// The index after these products changed: each of them once, as it is now. Scores are those of an index that
+    /// is built anew.
+    pub fn after(&self, changed: &[ChangedProduct]) -> Result<Self, KeywordError> {
+        Ok(Self::of(layer::after(&self.layers, self.built, changed)?, self.built))
     }
 
     /// How many products it holds.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.layers.iter().map(Layer::len).sum()
     }
 
     /// It holds none.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.len() == 0
     }
 
     /// Terms one edit away from `word` in names, brands and categories, with the number of products
     /// that have them in one of these fields.
     pub(super) fn within_one_edit(&self, word: &str) -> BTreeMap<String, u64> {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, [u64; VOCABULARY.end]> = BTreeMap::new();
         // The field of the term is of no matter to the automaton.
         let query =
             FuzzyTermQuery::new(Term::from_field_text(Field::from_field_id(0), word), 1, true);
-        for segment in &self.segments {
-            for text in &segment.texts[VOCABULARY] {
+        for layer in &self.layers {
+            for field in VOCABULARY {
+                let text = &layer.segment.texts[field];
                 let Ok(automaton) = query.automaton() else {
                     continue;
                 };
@@ -103,43 +93,22 @@ impl KeywordIndex {
                 };
                 while stream.advance() {
                     if let Ok(near) = std::str::from_utf8(stream.key()) {
-                        let frequency = u64::from(stream.value().doc_freq);
-                        let held: &mut u64 = found.entry(near.to_owned()).or_default();
-                        *held = frequency.max(*held);
+                        let held = found.entry(near.to_owned()).or_default();
+                        held[field] += layer.frequency(text, stream.value());
                     }
                 }
             }
         }
-        found
-    }
-}
-
-impl Segment {
-    fn open(reader: &SegmentReader, fields: [Field; FIELDS]) -> tantivy::Result<Self> {
-        let column = reader.fast_fields().u64(ORDINAL)?;
-        let ordinal = |doc| Ordinal(column.first(doc).unwrap_or(u64::from(u32::MAX)) as u32);
-        let text = |field| {
-            Ok(Text {
-                postings: reader.inverted_index(field)?,
-                lengths: reader.get_fieldnorms_reader(field)?,
-            })
-        };
-        Ok(Self {
-            texts: fields.into_iter().map(text).collect::<tantivy::Result<_>>()?,
-            ordinals: (0..reader.max_doc()).map(ordinal).collect(),
-        })
+        let most = |by_field: [u64; VOCABULARY.end]| by_field.into_iter().max().unwrap_or(0);
+        let found = found.into_iter().map(|(near, by_field)| (near, most(by_field)));
+        found.filter(|(_, frequency)| *frequency > 0).collect()
     }
 }
 
 /// Average number of terms in a field, over the products that have it: an empty field has no length.
-fn average_length(segments: &[Segment], field: usize) -> f32 {
-    let texts = || segments.iter().map(|segment| &segment.texts[field]);
-    let terms: u64 = texts().map(|text| text.postings.total_num_tokens()).sum();
-    let filled = |text: &Text| {
-        let docs = 0..text.lengths.num_docs();
-        docs.filter(|&doc| text.lengths.fieldnorm_id(doc) > 0).count()
-    };
-    let filled: usize = texts().map(filled).sum();
+fn average_length(layers: &[Layer], field: usize) -> f32 {
+    let sizes = layers.iter().map(|layer| layer.size(field));
+    let (terms, filled) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
     if filled == 0 { 1.0 } else { terms as f32 / filled as f32 }
 }
 
@@ -177,11 +146,13 @@ impl Retriever for KeywordIndex {
             return Ok(Vec::new());
         }
         let mut best: BinaryHeap<Reverse<Scored>> = BinaryHeap::new();
-        for (nth, segment) in self.segments.iter().enumerate() {
-            let all = 0..segment.ordinals.len() as DocId;
+        for (nth, layer) in self.layers.iter().enumerate() {
+            let all = 0..layer.segment.ordinals.len() as DocId;
             question.score(nth, [all], |doc, raw| {
-                let ordinal = segment.ordinals[doc as usize];
-                if ask.allowed.as_ref().is_some_and(|allowed| !allowed.contains(ordinal)) {
+                let ordinal = layer.segment.ordinals[doc as usize];
+                if layer.gone.contains(ordinal)
+                    || ask.allowed.as_ref().is_some_and(|allowed| !allowed.contains(ordinal))
+                {
                     return;
                 }
                 let entry = Scored(raw, Reverse(ordinal));
@@ -210,10 +181,9 @@ impl Retriever for KeywordIndex {
         // By segment and document, so that the postings are opened once and read forwards.
         let mut places: Vec<(u32, DocId, usize)> = Vec::with_capacity(ordinals.len());
         for (at, ordinal) in ordinals.iter().enumerate() {
-            if let Ok(place) = self.places.binary_search_by_key(ordinal, |place| place.0) {
-                let (_, nth, doc) = self.places[place];
-                places.push((nth, doc, at));
-            }
+            let mut layers = self.layers.iter().zip(0_u32..);
+            let place = layers.find_map(|(layer, nth)| Some((nth, layer.doc(*ordinal)?, at)));
+            places.extend(place);
         }
         places.sort_unstable();
         places.dedup_by_key(|(nth, doc, _)| (*nth, *doc));
@@ -227,5 +197,16 @@ impl Retriever for KeywordIndex {
             });
         }
         scores
+    }
+
+    fn after(
+        &self,
+        changed: &[ChangedProduct],
+    ) -> Result<Option<Arc<dyn Retriever>>, RetrieveError> {
+        let failed = |error: KeywordError| RetrieveError::Unavailable {
+            source_name: Source::Keyword.name(),
+            why: error.to_string(),
+        };
+        Ok(Some(Arc::new(self.after(changed).map_err(failed)?)))
     }
 }

@@ -3,7 +3,8 @@
 //! Tantivy stores the dictionaries, the postings and the field lengths. The query is never parsed: it
 //! has no syntax, so there is nothing to inject. From its words a plan of concepts is made (with their
 //! forms, compounds and guesses at misspelt words), and scoring is our own, because shop queries need
-//! what a sum of per-field BM25 scores does not give.
+//! what a sum of per-field BM25 scores does not give. Products that changed since the index was built are in
+//! small layers over it, see [`layer`].
 //!
 //! ```text
 //! text ─► pieces ─► items ─► terms ──────────► Builder ─► Tantivy
@@ -16,6 +17,7 @@
 mod analysis;
 mod build;
 mod index;
+mod layer;
 mod pieces;
 mod plan;
 mod question;

@@ -1,6 +1,7 @@
 //! A query made ready for one index: concepts with their rarity, spellings with their postings.
 
-use super::index::{KeywordIndex, Segment};
+use super::index::KeywordIndex;
+use super::layer::Segment;
 use super::plan::{Concept, Lexicon, Place, plan};
 use super::schema::{FIELDS, boosts};
 use super::score::{Cursor, Wanted, rarity, saturate, score_range};
@@ -56,7 +57,7 @@ impl<'a> Question<'a> {
         self.concepts.is_empty()
     }
 
-    /// Scores ranges of documents of segment `nth`, which must ascend: `(document, raw score)` to
+    /// Scores ranges of documents of layer `nth`, which must ascend: `(document, raw score)` to
     /// `each`, in no stated order within a range.
     pub fn score(
         &self,
@@ -64,7 +65,7 @@ impl<'a> Question<'a> {
         ranges: impl IntoIterator<Item = Range<DocId>>,
         mut each: impl FnMut(DocId, f32),
     ) {
-        let segment = &self.known.index.segments[nth];
+        let segment = &self.known.index.layers[nth].segment;
         let mut wanted: Vec<Wanted<'_>> = self
             .concepts
             .iter()
@@ -84,7 +85,7 @@ impl<'a> Question<'a> {
         let spellings = concept.spellings.iter().map(|spelling| {
             let found = self.known.lookup(&spelling.term);
             let here = found.iter().filter(|found| {
-                found.segment == nth
+                found.layer == nth
                     && spelling.place.has(found.field)
                     && self.boosts[found.field] > 0.0
             });
@@ -147,9 +148,11 @@ fn perfect(
 
 /// Where a term is in the index.
 struct Occurrence {
-    segment: usize,
+    layer: usize,
     field: usize,
     info: TermInfo,
+    /// Products that count.
+    frequency: u64,
 }
 
 /// What the index knows about the terms of one query, each looked up once.
@@ -164,14 +167,16 @@ impl Known<'_> {
             return found.clone();
         }
         let mut found = Vec::new();
-        for (segment, held) in self.index.segments.iter().enumerate() {
-            for (field, text) in held.texts.iter().enumerate() {
+        for (layer, held) in self.index.layers.iter().enumerate() {
+            for (field, text) in held.segment.texts.iter().enumerate() {
                 // A dictionary that cannot be read was refused by its checksum long before.
                 if let Ok(Some(info)) = text.postings.terms().get(term) {
-                    found.push(Occurrence { segment, field, info });
+                    let frequency = held.frequency(text, &info);
+                    found.push(Occurrence { layer, field, info, frequency });
                 }
             }
         }
+        found.retain(|found| found.frequency > 0);
         let found = Rc::new(found);
         self.terms.borrow_mut().insert(term.to_owned(), found.clone());
         found
@@ -182,7 +187,7 @@ impl Lexicon for Known<'_> {
     fn frequency(&self, term: &str, place: Place) -> u64 {
         let mut by_field = [0_u64; FIELDS];
         for found in self.lookup(term).iter().filter(|found| place.has(found.field)) {
-            by_field[found.field] += u64::from(found.info.doc_freq);
+            by_field[found.field] += found.frequency;
         }
         by_field.into_iter().max().unwrap_or(0)
     }

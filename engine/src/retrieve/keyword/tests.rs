@@ -6,6 +6,8 @@ use penstock_config::policy::Policy;
 use proptest::prelude::*;
 use std::sync::{Arc, OnceLock};
 
+mod delta;
+
 fn build(products: &[Product]) -> (tempfile::TempDir, KeywordIndex) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("keyword");

@@ -91,3 +91,36 @@ fn filters_and_small_categories_are_filled_with_what_is_allowed() {
     let one = popular.score(&ask, Ordinal(10)).expect("in the catalogue");
     assert_eq!(Some(&one), popular.retrieve(&ask).expect("popular never fails").first());
 }
+
+#[test]
+fn after_changes_the_order_is_that_of_sorting_all_again() {
+    use crate::store::{ChangedProduct, Changes};
+    let mut popular = popular();
+    let product = |n: u32, category: &str, figure: f64| Product {
+        id: format!("x{n}"),
+        category: category.into(),
+        popularity: Some(figure),
+        ..Product::default()
+    };
+    let batches = [
+        vec![(20, Some(product(20, "Mugs > Tall", 5.0))), (3, None)],
+        vec![(21, Some(product(21, "Pans|Mugs", 9.0))), (0, None), (20, None)],
+        vec![(22, Some(product(22, "", 1.0))), (21, Some(product(21, "Pots", 9.0)))],
+    ];
+    for (revision, batch) in (2..).zip(batches) {
+        let numbers: Vec<Ordinal> = batch.iter().map(|(number, _)| Ordinal(*number)).collect();
+        let products = batch.into_iter().map(|(number, product)| ChangedProduct {
+            ordinal: Ordinal(number),
+            id: product.as_ref().map_or_else(String::new, |product| product.id.clone()),
+            product,
+        });
+        let changes = Changes { revision, products: products.collect() };
+        let catalog = Arc::new(popular.catalog.after(&changes));
+        let popularity = Arc::new(popular.popularity.after(&catalog, numbers.iter().copied()));
+        let after = popular.after(catalog.clone(), popularity.clone(), &numbers);
+        let anew = Popular::new(catalog, popularity);
+        assert_eq!(after.everywhere, anew.everywhere);
+        assert_eq!(after.by_category, anew.by_category);
+        popular = after;
+    }
+}

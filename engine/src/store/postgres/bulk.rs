@@ -57,6 +57,10 @@ impl Bulk for PostgresStore {
         lock(&self.shared.users).push(told);
     }
 
+    fn on_recovered(&self, told: Arc<dyn Fn() + Send + Sync>) {
+        lock(&self.shared.recovered).push(Arc::new(move |()| told()));
+    }
+
     fn policy_changed(&self, policy: &Policy) {
         self.shared.servers.breaker.store(Arc::new(policy.resilience.breaker));
     }
@@ -68,7 +72,14 @@ impl Bulk for PostgresStore {
     fn database(&self) -> Option<DatabaseStatus> {
         let mut servers = self.shared.servers.status().into_iter();
         let primary = servers.next().expect("there is a primary");
-        Some(DatabaseStatus { primary, replicas: servers.collect() })
+        let spool = self.outbox.as_ref().and_then(|outbox| outbox.status());
+        Some(DatabaseStatus { primary, replicas: servers.collect(), spool })
+    }
+
+    fn breakers(&self) -> Vec<&crate::resilience::Breaker> {
+        let servers = &self.shared.servers;
+        let all = std::iter::once(&servers.primary).chain(&servers.replicas);
+        all.map(|server| &server.breaker).collect()
     }
 
     fn wake_on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {

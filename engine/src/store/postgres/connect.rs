@@ -18,7 +18,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// A server that acknowledges nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(5);
 /// No query of a request may keep a connection busy for longer, whoever still waits for it.
-const STATEMENT: Duration = Duration::from_secs(10);
+pub(super) const STATEMENT: Duration = Duration::from_secs(5);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

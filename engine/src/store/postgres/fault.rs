@@ -3,6 +3,7 @@
 use crate::resilience::breaker::Open;
 use crate::store::StoreError;
 use deadpool_postgres::PoolError;
+use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -15,6 +16,8 @@ pub(super) enum Fault {
     Crowded(usize),
     /// The server or the connection to it.
     Query(Error),
+    /// Nobody knows: there was no answer for so long.
+    Late(Duration),
     /// The breaker in front of the server is open.
     Open(Open),
 }
@@ -61,7 +64,7 @@ impl Fault {
             | Self::Pool(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 return Kind::Busy;
             }
-            Self::Pool(_) | Self::Open(_) => return Kind::Server,
+            Self::Pool(_) | Self::Late(_) | Self::Open(_) => return Kind::Server,
         };
         let Some(state) = error.code() else {
             // Without a code it is not the server that speaks; what cannot be read from a row is our fault.
@@ -112,6 +115,7 @@ impl std::fmt::Display for Fault {
         match self {
             Self::Pool(error) => write!(f, "{error}"),
             Self::Crowded(waiting) => write!(f, "{waiting} callers wait for a connection already"),
+            Self::Late(after) => write!(f, "no answer within {after:?}"),
             Self::Open(open) => write!(f, "{open}"),
             Self::Query(error) => write!(f, "{}", text(error)),
         }

@@ -89,7 +89,8 @@ const ADRIFT: &str = "
 const NAME_CHANGES: &str = "
     INSERT INTO penstock.product_changes (revision, ordinal, product_id)
     SELECT r.revision, p.ordinal, p.product_id
-    FROM (SELECT penstock.revise() AS revision) r, new_products s JOIN penstock.products p USING (product_id)";
+    FROM (SELECT penstock.revise() AS revision) r, new_products s JOIN penstock.products p USING (product_id)
+    ON CONFLICT (ordinal) DO UPDATE SET revision = excluded.revision, at = excluded.at";
 const NAME_NONE: &str =
     "SELECT penstock.revise(); UPDATE penstock.catalog SET forgotten = revision";
 

@@ -18,6 +18,7 @@ mod listen;
 mod migrate;
 mod moments;
 mod observe;
+mod outbox;
 mod partitions;
 mod pool;
 mod popularity;
@@ -33,6 +34,7 @@ mod watch;
 pub use migrate::{Migrated, migrate};
 pub use observe::{FellBack, Observe, Unobserved};
 pub use pool::PoolStatus;
+pub use query::statements;
 pub use server::ServerStatus;
 
 use crate::catalog::{Event, Product, UserEvent};
@@ -42,11 +44,14 @@ use fault::Fault;
 use futures::future::BoxFuture;
 use listen::Heard;
 use moments::Moments;
+use outbox::Outbox;
 use penstock_config::bootstrap::Database;
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::Policy;
 use query::{Params, Query};
 use servers::Servers;
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,6 +67,8 @@ type Hook<T> = Mutex<Vec<Arc<dyn Fn(T) + Send + Sync>>>;
 /// See the module.
 pub struct PostgresStore {
     shared: Arc<Shared>,
+    /// Events wait in it until the primary has them; `None`: who stores events waits for the primary.
+    outbox: Option<Arc<Outbox>>,
     /// `Some` until the store is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -77,16 +84,19 @@ struct Shared {
     popularity_news: AtomicU64,
     wake: Hook<()>,
     users: Hook<UsersChanged>,
+    recovered: Hook<()>,
 }
 
 impl PostgresStore {
-    /// Connects, and looks whether the schema is there. `instance` names this process at the server.
+    /// Connects, and looks whether the schema is there. `instance` names this process at the server. Events are
+    /// acknowledged when they are in the spool in the folder `spool`, and shipped from there.
     ///
     /// Errors: [`StoreError::Unavailable`] when no server that takes writes answers or the schema is not there (with
     /// what to do), [`StoreError::Format`] when it is of a newer version.
     pub fn open(
         settings: Database,
         instance: &str,
+        spool: Option<&Path>,
         clock: SharedClock,
         observer: Arc<dyn Observe>,
     ) -> Result<Self, StoreError> {
@@ -98,6 +108,9 @@ impl PostgresStore {
             .enable_all()
             .build()
             .map_err(unavailable)?;
+        let outbox = spool.map(|folder| {
+            Arc::new(Outbox::open(folder.to_owned(), settings.spool_bytes, clock.clone()))
+        });
         let breaker = Policy::default().resilience.breaker;
         let settings = Arc::new(settings);
         let servers = Servers::new(&settings, instance, breaker, &clock, &observer);
@@ -109,11 +122,18 @@ impl PostgresStore {
             popularity_news: AtomicU64::new(0),
             wake: Mutex::default(),
             users: Mutex::default(),
+            recovered: Mutex::default(),
         });
-        let store = Self { shared: shared.clone(), runtime: Some(runtime) };
+        let store = Self { shared: shared.clone(), outbox: outbox.clone(), runtime: Some(runtime) };
         store.wait(async move { shared.verify().await })?;
+        store.wait(watch::look_first(store.shared.servers.clone()));
         let runtime = store.runtime();
-        runtime.spawn(watch::watch(store.shared.servers.clone()));
+        let watched = store.shared.clone();
+        let recovered = move || call(&watched.recovered, ());
+        runtime.spawn(watch::watch(store.shared.servers.clone(), recovered));
+        if let Some(outbox) = outbox {
+            runtime.spawn(outbox.ship(store.shared.clone()));
+        }
         let hearing = store.shared.clone();
         let connector = store.shared.servers.primary.connector.clone();
         runtime.spawn(listen::listen(connector, move |heard| hearing.hear(heard)));
@@ -161,18 +181,27 @@ impl PostgresStore {
 }
 
 impl Shared {
+    /// Some server answers and has the schema. Any will do: replicas answer while nobody takes writes.
     async fn verify(&self) -> Result<(), StoreError> {
-        let verifying = async {
-            let client = self.servers.primary.pool.get().await;
-            let client = client.map_err(|fault| fault.told("connecting to the database"))?;
-            migrate::verify(&client).await
-        };
-        tokio::time::timeout(OPENING, verifying).await.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(format!(
-                "connecting to the database {}: no answer within {OPENING:?}",
-                self.servers.settings.url
-            )))
-        })
+        let servers = &self.servers;
+        let mut last = None;
+        for server in std::iter::once(&servers.primary).chain(&servers.replicas) {
+            let verifying = async {
+                let client = server.pool.get().await;
+                let client = client.map_err(|fault| fault.told("connecting to the database"))?;
+                migrate::verify(&client).await
+            };
+            let verified = tokio::time::timeout(OPENING, verifying).await.unwrap_or_else(|_| {
+                let (name, why) = (&server.name, format!("no answer within {OPENING:?}"));
+                Err(StoreError::Unavailable(format!("connecting to the database {name}: {why}")))
+            });
+            match verified {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Unavailable(why)) => last = last.or(Some(why)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Unavailable(last.expect("the primary was asked")))
     }
 
     fn hear(&self, heard: Heard) {
@@ -222,7 +251,14 @@ impl Shared {
         let now = servers.clock.now();
         servers.observer.queried("append_events", now.saturating_duration_since(began));
         match &stored {
-            Ok(_) => self.moments.note_users(events.iter().map(|event| &*event.user_id), now),
+            Ok(_) => {
+                let mut users: Vec<String> =
+                    events.iter().map(|event| event.user_id.clone()).collect();
+                users.sort_unstable();
+                users.dedup();
+                self.moments.note_users(users.iter().map(String::as_str), now);
+                call(&self.users, UsersChanged { users: Some(users), by_the_fleet: false });
+            }
             Err(fault) if fault.kind() == fault::Kind::ReadOnly => servers.primary.pool.forget(),
             Err(_) => {}
         }
@@ -241,6 +277,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn ended(doing: &str) -> StoreError {
     StoreError::Unavailable(format!("{doing}: the store is being closed"))
+}
+
+/// The latest `limit` of a user's events, newest first: those that wait and those that are stored, each once.
+fn merged(waiting: Vec<Event>, stored: Vec<(String, UserEvent)>, limit: usize) -> Vec<UserEvent> {
+    let known: HashSet<&str> = stored.iter().map(|(id, _)| id.as_str()).collect();
+    let waiting = waiting.into_iter().filter(|event| !known.contains(&*event.event_id));
+    let mut events: Vec<UserEvent> = waiting
+        .map(|event| UserEvent {
+            product_id: event.product_id,
+            kind: event.kind,
+            at_micros: event.at_micros,
+        })
+        .collect();
+    events.extend(stored.into_iter().map(|(_, event)| event));
+    // Stable: of two at the same time the one that was stored later comes first.
+    events.sort_by_key(|event| std::cmp::Reverse(event.at_micros));
+    events.truncate(limit);
+    events
 }
 
 impl Drop for PostgresStore {
@@ -283,14 +337,25 @@ impl Store for PostgresStore {
         if user_id.contains('\0') || limit == 0 {
             return Box::pin(async { Ok(Vec::new()) });
         }
-        let most = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.read(
-            "reading events",
-            &query::RECENT_EVENTS,
-            vec![Box::new(user_id.clone()), Box::new(most)],
-            move |moments| moments.of_user(&user_id),
-            |rows| rows.iter().map(|row| rows::user_event(row, 1)).collect(),
-        )
+        Box::pin(async move {
+            // First, because what leaves the spool meanwhile is in the tables then.
+            let waiting = match self.outbox.as_ref().and_then(|outbox| outbox.spool().ok()) {
+                Some(spool) => spool.waiting_of(&user_id, limit).await?,
+                None => Vec::new(),
+            };
+            let most = i64::try_from(limit).unwrap_or(i64::MAX);
+            let stored = self.read(
+                "reading events",
+                &query::RECENT_EVENTS,
+                vec![Box::new(user_id.clone()), Box::new(most)],
+                move |moments| moments.of_user(&user_id),
+                |rows| {
+                    let event = |row: &Row| Ok((row.try_get(0)?, rows::user_event(row, 1)?));
+                    rows.iter().map(event).collect::<Result<Vec<_>, _>>()
+                },
+            );
+            Ok(merged(waiting, stored.await?, limit))
+        })
     }
 
     fn features(
@@ -326,6 +391,12 @@ impl Store for PostgresStore {
     fn append_events(&self, events: Vec<Event>) -> BoxFuture<'_, Result<Vec<bool>, StoreError>> {
         if events.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
+        }
+        if let Some(outbox) = &self.outbox {
+            return match outbox.spool() {
+                Ok(spool) => spool.append(events),
+                Err(error) => Box::pin(async { Err(error) }),
+            };
         }
         let shared = self.shared.clone();
         let storing = self.spawn(async move { shared.store_events(&events).await });

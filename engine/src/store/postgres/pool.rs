@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use penstock_config::bootstrap::PoolSettings;
 use penstock_config::clock::SharedClock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
@@ -40,6 +41,26 @@ pub(super) struct Pool {
     settings: PoolSettings,
     clock: SharedClock,
     observer: Arc<dyn Observe>,
+    /// Callers that have no connection yet: some get one at once, or one is being made for them.
+    without: AtomicUsize,
+}
+
+/// One of those that have no connection yet.
+struct Turn<'p> {
+    all: &'p AtomicUsize,
+    before: usize,
+}
+
+impl<'p> Turn<'p> {
+    fn take(all: &'p AtomicUsize) -> Self {
+        Self { all, before: all.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connect for Connector {
@@ -88,15 +109,15 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("the runtime is given");
-        Self { pool, settings, clock, observer }
+        Self { pool, settings, clock, observer, without: AtomicUsize::new(0) }
     }
 
     /// A connection, within the time a caller may wait. Called on the store's own runtime.
     pub async fn get(&self) -> Result<Object, Fault> {
-        let status = self.status();
-        if status.active >= status.most && status.waiting >= self.settings.max_waiting {
+        let turn = Turn::take(&self.without);
+        if turn.before >= self.settings.max_waiting + self.most() {
             self.observer.refused();
-            return Err(Fault::Crowded(status.waiting));
+            return Err(Fault::Crowded(turn.before));
         }
         let began = self.clock.now();
         let got = self.pool.get().await;
@@ -110,23 +131,27 @@ impl Pool {
         got
     }
 
+    fn most(&self) -> usize {
+        self.settings.connections + self.settings.overflow
+    }
+
     pub fn status(&self) -> PoolStatus {
         let status = self.pool.status();
         PoolStatus {
             active: status.size.saturating_sub(status.available),
             idle: status.available.min(status.size),
-            waiting: status.waiting,
-            most: status.max_size,
+            waiting: self.without.load(Ordering::Relaxed),
+            most: self.most(),
         }
     }
 
     /// Closes what is too old, and what is too many and idle.
     pub fn tidy(&self) {
-        let mut kept = 0;
+        let mut surplus = self.pool.status().size.saturating_sub(self.settings.connections);
         let _ = self.pool.retain(|_, metrics| {
-            let keep = metrics.age() < self.settings.max_age
-                && (kept < self.settings.connections || metrics.last_used() < IDLE);
-            kept += usize::from(keep);
+            let idle = surplus > 0 && metrics.last_used() >= IDLE;
+            let keep = metrics.age() < self.settings.max_age && !idle;
+            surplus = surplus.saturating_sub(usize::from(!keep));
             keep
         });
     }

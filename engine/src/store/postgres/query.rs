@@ -10,6 +10,30 @@ pub(super) struct Query {
     pub sql: &'static str,
 }
 
+/// Every statement that is asked of a table that grows, but those of migrations and of moving months.
+const ALL: [&Query; 15] = [
+    &PRODUCTS,
+    &RECENT_EVENTS,
+    &REVISION,
+    &STORE_ID,
+    &COUNTS,
+    &CHANGES,
+    &CATALOG_PAGE,
+    &EVENTS,
+    &BEAT,
+    &FOLLOWS,
+    &super::ship::ADD,
+    &super::changes::LOCK,
+    &super::changes::INSERT,
+    &super::changes::UPDATE,
+    &super::changes::DELETE,
+];
+
+/// The statements, by name and text: for tests that look at their plans.
+pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ALL.iter().map(|query| (query.name, query.sql))
+}
+
 /// Values of a query's parameters.
 pub(super) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
 
@@ -68,9 +92,10 @@ pub(super) const CHANGES: Query = Query {
           SELECT c.revision, c.forgotten, d.ordinal, d.product_id, p.ordinal IS NOT NULL,
               p.name, p.description, p.category, p.brand, p.price, p.created_at, p.popularity
           FROM c LEFT JOIN LATERAL (
-              SELECT DISTINCT ordinal, product_id FROM penstock.product_changes
-              WHERE revision > $1 ORDER BY ordinal LIMIT $2) d ON true
-          LEFT JOIN penstock.products p ON p.ordinal = d.ordinal
+              SELECT ordinal, product_id FROM penstock.product_changes
+              WHERE revision > $1 ORDER BY revision LIMIT $2) d ON true
+          LEFT JOIN LATERAL (
+              SELECT * FROM penstock.products p WHERE p.ordinal = d.ordinal OFFSET 0) p ON true
           ORDER BY d.ordinal",
 };
 
@@ -103,3 +128,17 @@ pub(super) const FOLLOWS: Query = Query {
               CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_replay_lsn() - '0/0')::text END,
               (SELECT beat FROM penstock.heartbeat)",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_statement_is_left_out() {
+        let here = include_str!("query.rs").matches("\npub(super) const ").count();
+        assert_eq!(here, ALL.len() - 5, "a query of this file is not in ALL");
+        for (query, sql) in statements() {
+            assert!(!normalised(sql).contains("  "), "{query}");
+        }
+    }
+}

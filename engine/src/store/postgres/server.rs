@@ -1,17 +1,21 @@
 //! One server: its pool, its breaker, and how well it is.
 
-use super::connect::Connector;
+use super::connect::{Connector, STATEMENT};
 use super::fault::Fault;
 use super::observe::Observe;
 use super::pool::{Pool, PoolStatus};
 use super::query::{Params, Query};
 use crate::resilience::Breaker;
+use deadpool_postgres::Object;
 use penstock_config::bootstrap::PoolSettings;
 use penstock_config::clock::SharedClock;
 use penstock_config::policy::BreakerPolicy;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
+
+/// A server ends its queries itself after [`STATEMENT`]; one that says nothing for longer is frozen, or out of reach.
+const ANSWER: Duration = STATEMENT.saturating_add(Duration::from_millis(500));
 
 /// What the watch found out about a server.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +68,7 @@ impl Server {
         let nodes: Vec<String> = connector.url.nodes.iter().map(ToString::to_string).collect();
         let name = nodes.join(",");
         Self {
-            breaker: Breaker::new(format!("{role} {name}"), clock.now()),
+            breaker: Breaker::new(format!("{role}:{name}"), clock.now()),
             pool: Pool::new(connector.clone(), pool, clock.clone(), observer),
             name,
             connector,
@@ -77,30 +81,41 @@ impl Server {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One attempt at a query, through the breaker.
+    /// One attempt at a query, through the breaker; and how long the server took, if it was asked at all.
     pub async fn ask(
         &self,
         policy: &BreakerPolicy,
         query: &Query,
         params: &Params,
-    ) -> Result<Vec<Row>, Fault> {
+    ) -> (Result<Vec<Row>, Fault>, Option<Duration>) {
+        let mut took = None;
         let asked = async {
             let client = self.pool.get().await?;
-            let statement = client.prepare_cached(query.sql).await?;
-            let params: Vec<_> = params.iter().map(|param| &**param as _).collect();
-            Ok(client.query(&statement, &params).await?)
-        };
-        let its_fault = Fault::is_the_servers;
-        match self.breaker.call(policy, &*self.clock, asked, its_fault).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(fault)) => {
-                if fault.kind() == super::fault::Kind::ReadOnly {
-                    self.pool.forget();
+            let began = self.clock.now();
+            let answer = async {
+                let statement = client.prepare_cached(query.sql).await?;
+                let params: Vec<_> = params.iter().map(|param| &**param as _).collect();
+                client.query(&statement, &params).await
+            };
+            let answer = tokio::time::timeout(ANSWER, answer).await;
+            took = Some(self.clock.now().saturating_duration_since(began));
+            match answer {
+                Ok(rows) => Ok(rows?),
+                Err(_) => {
+                    // Whoever had it next would wait for the same answer.
+                    drop(Object::take(client));
+                    Err(Fault::Late(ANSWER))
                 }
-                Err(fault)
             }
-            Err(open) => Err(Fault::Open(open)),
+        };
+        let called = self.breaker.call(policy, &*self.clock, asked, Fault::is_the_servers).await;
+        let result = called.unwrap_or_else(|open| Err(Fault::Open(open)));
+        if let Err(fault) = &result
+            && fault.kind() == super::fault::Kind::ReadOnly
+        {
+            self.pool.forget();
         }
+        (result, took)
     }
 
     pub fn status(&self, in_rotation: bool) -> ServerStatus {

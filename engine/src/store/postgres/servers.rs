@@ -63,9 +63,11 @@ impl Servers {
 
     /// Whether requests are sent to this replica now.
     pub fn in_rotation(&self, replica: &Server) -> bool {
+        // Without a primary nothing is known of how far it is, and nothing else is to be had.
+        let alone = !self.primary.health().well;
         let health = replica.health();
         health.well
-            && health.lag.is_some_and(|lag| lag <= self.settings.max_lag)
+            && health.lag.map_or(alone, |lag| lag <= self.settings.max_lag)
             && !replica.breaker.is_shut(self.clock.now())
     }
 
@@ -146,10 +148,8 @@ impl Servers {
         query: &Query,
         params: &Params,
     ) -> Result<Vec<Row>, Fault> {
-        let began = self.clock.now();
-        let result = server.ask(policy, query, params).await;
-        if !matches!(result, Err(Fault::Open(_) | Fault::Crowded(_))) {
-            let took = self.clock.now().saturating_duration_since(began);
+        let (result, took) = server.ask(policy, query, params).await;
+        if let Some(took) = took {
             self.observer.queried(query.name, took);
             if took >= self.settings.slow_query {
                 self.observer.slow(query.name);

@@ -1,6 +1,7 @@
 //! Events into the table, each once: copied into a staging table, then added unless their id is known.
 
 use super::fault::Fault;
+use super::query::Query;
 use super::rows::moment;
 use crate::catalog::Event;
 use deadpool_postgres::Object;
@@ -24,7 +25,7 @@ pub(super) const TYPES: [Type; 7] =
     [Type::INT8, Type::TEXT, Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT];
 
 /// Ids in order, so that two who store the same ids wait for each other instead of being in each other's way.
-const ADD: &str = "
+pub(super) const ADD: Query = Query { name: "append_events", sql: "
     WITH first AS (SELECT DISTINCT ON (event_id) * FROM penstock_events ORDER BY event_id, number),
     fresh AS (
         INSERT INTO penstock.event_ids (event_id, \"timestamp\")
@@ -34,7 +35,7 @@ const ADD: &str = "
         INSERT INTO penstock.events (event_id, user_id, product_id, event_type, \"timestamp\", source)
         SELECT event_id, user_id, product_id, event_type::penstock.event_type, \"timestamp\", source
         FROM first JOIN fresh USING (event_id) ORDER BY number)
-    SELECT number FROM first JOIN fresh USING (event_id)";
+    SELECT number FROM first JOIN fresh USING (event_id)" };
 
 /// Stores events; `true` where one was not known. Durable when it returns.
 pub(super) async fn store(client: &mut Object, events: &[Event]) -> Result<Vec<bool>, Fault> {
@@ -42,7 +43,7 @@ pub(super) async fn store(client: &mut Object, events: &[Event]) -> Result<Vec<b
     transaction.batch_execute(STAGE).await?;
     let sink: CopyInSink<bytes::Bytes> = transaction.copy_in(COPY).await?;
     copy(sink, events).await?;
-    let statement = transaction.prepare_cached(ADD).await?;
+    let statement = transaction.prepare_cached(ADD.sql).await?;
     let rows = transaction.query(&statement, &[]).await?;
     transaction.commit().await?;
     let mut fresh = vec![false; events.len()];

@@ -68,15 +68,29 @@ impl Primary {
     }
 }
 
-/// Runs until it is dropped.
-pub(super) async fn watch(servers: Arc<Servers>) {
+/// The first look, so that the first who ask find somebody to be asked.
+pub(super) async fn look_first(servers: Arc<Servers>) {
+    look(&servers, &mut Primary::default()).await;
+}
+
+/// Runs until it is dropped. Calls `recovered` when a server is well again.
+pub(super) async fn watch(servers: Arc<Servers>, recovered: impl Fn()) {
     let mut known = Primary::default();
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        let before = well(&servers);
         look(&servers, &mut known).await;
+        if well(&servers).iter().zip(before).any(|(now, before)| *now && !before) {
+            recovered();
+        }
     }
+}
+
+fn well(servers: &Servers) -> Vec<bool> {
+    let all = servers.replicas.iter().chain([&servers.primary]);
+    all.map(|server| server.health().well).collect()
 }
 
 /// One look at all of them.

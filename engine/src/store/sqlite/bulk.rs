@@ -4,7 +4,10 @@ use super::import::SqliteImport;
 use super::rows::{self, PRODUCT_COLUMNS};
 use super::{SqliteStore, failed, file, popularity};
 use crate::catalog::{Ordinal, UserEvent};
-use crate::store::{Bulk, Counts, Foreign, Import, PopularityMade, StoreError, StoredProduct};
+use crate::store::{
+    Bulk, Changed, Changes, Counts, Foreign, Import, PopularityMade, ProductChange, StoreError,
+    StoredProduct,
+};
 use std::sync::atomic::Ordering;
 
 /// Products read in one transaction. Embedding them may take hours, and the write-ahead log cannot be
@@ -29,6 +32,14 @@ impl Bulk for SqliteStore {
 
     fn place(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn changes_since(&self, revision: u64, most: usize) -> Result<Option<Changes>, StoreError> {
+        self.read_changes(revision, most)
+    }
+
+    fn change_products(&self, changes: Vec<ProductChange>) -> Result<Vec<Changed>, StoreError> {
+        self.write_changes(changes)
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {

@@ -7,8 +7,9 @@
 //! appended events wait ([`Settings::busy_timeout`](super::Settings)) and reads do not.
 
 use super::staging::{Staging, sweep};
-use super::{SqliteStore, failed, file, rows};
+use super::{SqliteStore, changes, failed, file, rows};
 use crate::catalog::{Event, Product};
+use crate::store::lite::kinds::kind_number;
 use crate::store::{Import, Imported, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -65,18 +66,7 @@ impl Import for SqliteImport<'_> {
                  brand = excluded.brand, price = excluded.price, \
                  created_at = excluded.created_at, popularity = excluded.popularity",
             )
-            .and_then(|mut insert| {
-                insert.execute((
-                    &product.id,
-                    &product.name,
-                    &product.description,
-                    &product.category,
-                    &product.brand,
-                    product.price,
-                    product.created_at,
-                    product.popularity,
-                ))
-            })
+            .and_then(|mut insert| insert.execute(rows::values(&product)))
             .map_err(doing)?;
         Ok(())
     }
@@ -89,7 +79,7 @@ impl Import for SqliteImport<'_> {
                     &event.event_id,
                     &event.user_id,
                     &event.product_id,
-                    rows::kind_number(event.kind),
+                    kind_number(event.kind),
                     event.at_micros,
                     &event.source,
                 ))
@@ -213,18 +203,9 @@ fn merge(connection: &mut Connection, store: &SqliteStore) -> Result<Imported, S
         )
         .map_err(&doing)?;
     if added + updated > 0 {
-        transaction
-            .execute("UPDATE main.meta SET value = value + 1 WHERE name = 'catalog_revision'", [])
-            .map_err(&doing)?;
-        let last: i64 = transaction
-            .query_row("SELECT max(ordinal) FROM main.products", [], |row| row.get(0))
-            .map_err(&doing)?;
-        if last > i64::from(u32::MAX) {
-            return Err(StoreError::Format(format!(
-                "the catalogue has used up its {} product numbers; nothing was imported",
-                u32::MAX
-            )));
-        }
+        let revision = changes::raise_revision(&transaction).map_err(&doing)?;
+        changes::list_staged(&transaction, revision).map_err(&doing)?;
+        changes::refuse_used_up(&transaction, "imported")?;
     }
     transaction.commit().map_err(&doing)?;
     let took = store.clock.now().saturating_duration_since(start);

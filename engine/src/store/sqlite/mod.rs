@@ -7,10 +7,13 @@
 //!   bounded, and a full one is [`StoreError::Busy`].
 //! - Imports stage their rows in a file of their own and merge them in one transaction
 //!   ([`staging`], [`import`]).
+//! - What changed since a revision is known from a bounded list of changes that is written with them
+//!   ([`changes`]).
 //! - A file that is not ours, is damaged, or was made by a newer version is refused and left as it
 //!   is ([`file`]).
 
 mod bulk;
+mod changes;
 mod file;
 mod import;
 #[cfg(feature = "train")]
@@ -25,6 +28,7 @@ mod writer;
 
 use crate::catalog::{Event, Product, UserEvent};
 use crate::features::Entity;
+use crate::store::lite::{ended, failed};
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use penstock_config::clock::SharedClock;
@@ -163,27 +167,5 @@ impl Store for SqliteStore {
             self.writer.append(events, reply)?;
             answer.await.map_err(|_| ended("writer"))?
         })
-    }
-}
-
-fn ended(thread: &str) -> StoreError {
-    StoreError::Unavailable(format!("the store's {thread} thread has ended"))
-}
-
-/// Turns an SQLite error into ours: damage is `Format`, everything else `Unavailable`.
-fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly};
-    move |error| match error.sqlite_error_code() {
-        Some(DatabaseCorrupt | NotADatabase) => StoreError::Format(format!(
-            "{doing}: the file is damaged ({error}); restore it from a backup, or move it away and \
-             import again"
-        )),
-        Some(DiskFull) => StoreError::Unavailable(format!(
-            "{doing}: the disk is full ({error}); nothing was changed"
-        )),
-        Some(ReadOnly) => StoreError::Unavailable(format!(
-            "{doing}: the disk or the file is read-only ({error}); nothing was changed"
-        )),
-        _ => StoreError::Unavailable(format!("{doing}: {error}")),
     }
 }

@@ -5,6 +5,7 @@ use super::{Settings, failed, file};
 use crate::catalog::{Product, UserEvent};
 use crate::features::Entity;
 use crate::store::StoreError;
+use crate::store::lite::ended;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use penstock_config::clock::SharedClock;
 use rusqlite::{Connection, OptionalExtension};
@@ -65,7 +66,7 @@ impl Readers {
         let queue = self.queue.as_ref().expect("taken only on drop");
         queue.try_send(question).map_err(|e| match e {
             TrySendError::Full(_) => StoreError::Busy(self.bound),
-            TrySendError::Disconnected(_) => super::ended("reader"),
+            TrySendError::Disconnected(_) => ended("reader"),
         })
     }
 }

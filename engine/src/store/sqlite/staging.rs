@@ -3,8 +3,8 @@
 //! is dead (a process id alone would lie: ids are reused, and containers each count their own), and
 //! the folder is swept at the next open or import.
 
-use super::file::{folder_of, lock, unavailable};
 use crate::store::StoreError;
+use crate::store::lite::file::{folder_of, lock, unavailable};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,22 +1,18 @@
-//! The thread that writes events, with group commit: all calls that wait are written in one
-//! transaction, so that many callers share one flush to disk. A call is answered only after the
-//! flush; when the transaction fails, every call in it fails and nothing of it is stored.
+//! The thread that writes events: all calls that wait are written in one transaction ([`Group`]). When it
+//! fails, every call in it fails and nothing of it is stored.
 
 use super::reader::SLOW;
-use super::{Settings, failed, file, rows};
+use super::{Settings, failed, file};
 use crate::catalog::Event;
 use crate::store::StoreError;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crate::store::lite::group::{Group, Job};
+use crate::store::lite::kinds::kind_number;
 use penstock_config::clock::SharedClock;
 use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use tokio::sync::oneshot;
-
-/// A group is closed when it holds this many events, so that its callers wait for milliseconds.
-const GROUP_EVENTS: usize = 10_000;
 
 type Reply = oneshot::Sender<Result<Vec<bool>, StoreError>>;
 
@@ -26,13 +22,19 @@ struct Append {
     reply: Reply,
 }
 
+impl Job for Append {
+    fn rows(&self) -> usize {
+        self.events.len()
+    }
+
+    fn abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
 /// The writer thread behind its bounded queue.
 #[derive(Debug)]
-pub(super) struct Writer {
-    queue: Option<Sender<Append>>,
-    bound: usize,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Writer(Group<Append>);
 
 impl Writer {
     pub(super) fn start(
@@ -42,84 +44,48 @@ impl Writer {
         appended: Arc<AtomicU64>,
     ) -> Result<Self, StoreError> {
         let mut connection = file::connect(path, settings)?;
-        let (queue, calls) = bounded(settings.queue);
         let clock = clock.clone();
-        let thread = std::thread::Builder::new()
-            .name("store-write".into())
-            .spawn(move || serve(&mut connection, &calls, &clock, &appended))
-            .map_err(|e| StoreError::Unavailable(format!("cannot start a thread: {e}")))?;
-        Ok(Self { queue: Some(queue), bound: settings.queue, thread: Some(thread) })
+        let write = move |group| serve(&mut connection, group, &clock, &appended);
+        Ok(Self(Group::start("store-write", settings.queue, write)?))
     }
 
     pub(super) fn append(&self, events: Vec<Event>, reply: Reply) -> Result<(), StoreError> {
-        let queue = self.queue.as_ref().expect("taken only on drop");
-        queue.try_send(Append { events, reply }).map_err(|e| match e {
-            TrySendError::Full(_) => StoreError::Busy(self.bound),
-            TrySendError::Disconnected(_) => super::ended("writer"),
-        })
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // What is queued is still written: the thread ends when the queue is empty.
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.0.offer(Append { events, reply })
     }
 }
 
 fn serve(
     connection: &mut Connection,
-    calls: &Receiver<Append>,
+    group: Vec<Append>,
     clock: &SharedClock,
     appended: &AtomicU64,
 ) {
-    while let Ok(first) = calls.recv() {
-        let mut events = first.events.len();
-        let mut group = vec![first];
-        while events < GROUP_EVENTS
-            && let Ok(next) = calls.try_recv()
-        {
-            events += next.events.len();
-            group.push(next);
-        }
-        // A caller that stopped waiting has told its client to try again.
-        group.retain(|call| !call.reply.is_closed());
-        if group.is_empty() {
-            continue;
-        }
-        let start = clock.now();
-        match write(connection, &group) {
-            Ok(fresh) => {
-                let new = fresh.iter().flatten().filter(|new| **new).count();
-                appended.fetch_add(new as u64, Ordering::AcqRel);
-                for (call, fresh) in group.into_iter().zip(fresh) {
-                    let _ = call.reply.send(Ok(fresh));
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, events, "events were not stored");
-                let again = failed("storing events");
-                let text = match again(error) {
-                    StoreError::Unavailable(text) | StoreError::Format(text) => text,
-                    StoreError::Busy(_) => unreachable!("`failed` never says busy"),
-                };
-                for call in group {
-                    let _ = call.reply.send(Err(StoreError::Unavailable(text.clone())));
-                }
+    let events: usize = group.iter().map(Job::rows).sum();
+    let start = clock.now();
+    match write(connection, &group) {
+        Ok(fresh) => {
+            let new = fresh.iter().flatten().filter(|new| **new).count();
+            appended.fetch_add(new as u64, Ordering::AcqRel);
+            for (call, fresh) in group.into_iter().zip(fresh) {
+                let _ = call.reply.send(Ok(fresh));
             }
         }
-        let took = clock.now().saturating_duration_since(start);
-        if took > SLOW {
-            tracing::warn!(
-                query = "append_events",
-                events,
-                micros = took.as_micros() as u64,
-                "slow write"
-            );
+        Err(error) => {
+            tracing::error!(%error, events, "events were not stored");
+            // Damage, too, is no fault of the events.
+            let error = match failed("storing events")(error) {
+                StoreError::Format(text) => StoreError::Unavailable(text),
+                other => other,
+            };
+            for call in group {
+                let _ = call.reply.send(Err(error.clone()));
+            }
         }
+    }
+    let took = clock.now().saturating_duration_since(start);
+    if took > SLOW {
+        let micros = took.as_micros() as u64;
+        tracing::warn!(query = "append_events", events, micros, "slow write");
     }
 }
 
@@ -137,7 +103,7 @@ fn write(connection: &mut Connection, group: &[Append]) -> rusqlite::Result<Vec<
                 &event.event_id,
                 &event.user_id,
                 &event.product_id,
-                rows::kind_number(event.kind),
+                kind_number(event.kind),
                 event.at_micros,
                 &event.source,
             ))?;

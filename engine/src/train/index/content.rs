@@ -4,6 +4,7 @@ use super::{BuildOptions, IndexError, Progress, Stage, in_batches, write_error};
 use crate::catalog::Ordinal;
 use crate::model::embedding::{EmbedError, Embedder, product_text};
 use crate::model::manifest::{Calibration, Part, VectorLayout, VectorsInfo};
+use crate::model::texts::Texts;
 use crate::model::versions::Building;
 use crate::retrieve::exact::{self, Exact};
 use crate::retrieve::faiss::Hnsw;
@@ -62,12 +63,15 @@ pub(super) fn scan(
     total: u64,
     progress: Progress,
 ) -> Result<Content, IndexError> {
-    let mut keyword = Builder::create(&building.part(Part::Keyword)?)?;
+    let folder = building.part(Part::Keyword)?;
+    let mut keyword = Builder::create(&folder)?;
+    let mut texts = Texts::default();
     let mut content = Content::default();
     progress(Stage::Embed, 0, total);
     in_batches(store, |batch| {
         for stored in batch {
             keyword.add(stored)?;
+            texts.push(stored.ordinal, stored.product.text_hash());
         }
         if let Some(embedder) = embedder {
             for (ordinal, vector) in pool.install(|| embed(batch, embedder))? {
@@ -79,6 +83,7 @@ pub(super) fn scan(
         Ok(())
     })?;
     keyword.finish()?;
+    texts.write(&folder).map_err(write_error(&folder))?;
     Ok(content)
 }
 

@@ -36,13 +36,15 @@ CREATE INDEX products_by_category ON penstock.products (category);
 CREATE INDEX products_by_popularity ON penstock.products (popularity_score DESC NULLS LAST, ordinal);
 CREATE INDEX products_by_update ON penstock.products (updated_at);
 
+-- Of each product the revision that changed it last: who knows revision r needs those after it. Deleted products stay
+-- until they are forgotten.
 CREATE TABLE penstock.product_changes (
+    ordinal    bigint PRIMARY KEY,
     revision   bigint NOT NULL,
-    ordinal    bigint NOT NULL,
     product_id text COLLATE "C" NOT NULL,
-    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (revision, ordinal)
+    at         timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX product_changes_by_revision ON penstock.product_changes (revision);
 CREATE INDEX product_changes_by_time ON penstock.product_changes (at);
 
 CREATE FUNCTION penstock.touch() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -68,7 +70,8 @@ DECLARE
 BEGIN
     changed := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
     INSERT INTO penstock.product_changes (revision, ordinal, product_id)
-        VALUES (penstock.revise(), changed.ordinal, changed.product_id) ON CONFLICT DO NOTHING;
+        VALUES (penstock.revise(), changed.ordinal, changed.product_id)
+        ON CONFLICT (ordinal) DO UPDATE SET revision = excluded.revision, at = excluded.at;
     IF TG_OP = 'UPDATE' AND OLD.product_id <> NEW.product_id THEN
         RAISE EXCEPTION 'a product keeps its product_id: delete % and insert %', OLD.product_id, NEW.product_id
             USING ERRCODE = 'integrity_constraint_violation';

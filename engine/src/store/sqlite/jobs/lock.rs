@@ -1,9 +1,9 @@
 //! Locks of one machine: files beside the store. The kernel lets go of them when their process dies.
 
-use super::super::file::{folder_of, unavailable};
 use crate::store::StoreError;
 use crate::store::jobs::Lock;
 use std::fs::{File, TryLockError};
+use std::io;
 use std::path::Path;
 
 /// Kept open for as long as the lock is held.
@@ -18,12 +18,15 @@ impl Lock for Held {
 }
 
 pub(super) fn take(store: &Path, name: &str) -> Result<Option<Box<dyn Lock>>, StoreError> {
-    let path = folder_of(store).join(format!("jobs-{name}.lock"));
+    let path = store.with_file_name(format!("jobs-{name}.lock"));
+    let failed = |doing: &str, error: io::Error| {
+        StoreError::Unavailable(format!("cannot {doing} {}: {error}", path.display()))
+    };
     let opened = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = opened.map_err(|e| unavailable("create", &path, &e))?;
+    let file = opened.map_err(|error| failed("create", error))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(Box::new(Held { _file: file }))),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(unavailable("lock", &path, &e)),
+        Err(TryLockError::Error(error)) => Err(failed("lock", error)),
     }
 }

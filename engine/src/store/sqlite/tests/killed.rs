@@ -2,6 +2,7 @@
 //! environment; `victim` below is where it begins.
 
 use super::*;
+use crate::store::ProductChange;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -55,6 +56,14 @@ fn victim() {
             say("merging");
             session.commit().unwrap();
             say("merged");
+        }
+        "change" => {
+            for n in 0.. {
+                let both =
+                    ["left", "right"].map(|id| ProductChange::Put(product(id, &n.to_string())));
+                store.change_products(both.into()).unwrap();
+                say(&format!("acknowledged {n}"));
+            }
         }
         "open" => say(&store.store_id().unwrap()),
         "append" => tokio::runtime::Builder::new_multi_thread()
@@ -218,6 +227,37 @@ fn acknowledged_events_survive() {
             let _ = std::fs::remove_file(folder.path().join(sidecar));
         }
         acknowledged.clear();
+    }
+}
+
+#[test]
+fn changes_of_products_are_there_whole_or_not_at_all_and_acknowledged_ones_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=10_usize {
+        let mut victim = start("change", folder.path());
+        let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+        let mut acknowledged = -1;
+        let mut said = |line: std::io::Result<String>| {
+            let number = line.unwrap().strip_prefix("acknowledged ").and_then(|n| n.parse().ok());
+            acknowledged = number.unwrap_or(acknowledged);
+        };
+        for _ in 0..round * 7 {
+            said(lines.next().expect("the victim ended by itself"));
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        // The last line may be torn.
+        let rest: Vec<_> = lines.map_while(Result::ok).collect();
+        rest.iter().rev().skip(1).rev().for_each(|line| said(Ok(line.clone())));
+
+        let store = open(&folder);
+        let [(_, left), (_, right)] = catalogue(&store).try_into().unwrap();
+        assert_eq!(left.name, right.name, "half a change is visible");
+        assert!(left.name.parse::<i64>().unwrap() >= acknowledged, "{} {acknowledged}", left.name);
+        // The list of changes has what the catalogue has.
+        let revision = store.catalog_revision().unwrap();
+        let last = store.changes_since(revision - 1, 9).unwrap().unwrap();
+        assert_eq!((last.revision, last.products.len()), (revision, 2));
     }
 }
 
