@@ -11,9 +11,12 @@ pub(super) struct Query {
 }
 
 /// Every statement that is asked of a table that grows, but those of migrations and of moving months.
-const ALL: [&Query; 15] = [
+const ALL: [&Query; 18] = [
     &PRODUCTS,
     &RECENT_EVENTS,
+    &FEATURES,
+    &POPULARITY,
+    &SCORES,
     &REVISION,
     &STORE_ID,
     &COUNTS,

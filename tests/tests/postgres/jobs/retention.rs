@@ -59,8 +59,8 @@ async fn months_that_are_over_go_and_others_stay() {
 async fn who_knows_an_older_revision_than_is_kept_reads_everything() {
     let Some(shop) = Shop::of_postgres().await else { return };
     let (store, server) = (&*shop.store, shop.server.as_ref().unwrap());
-    for name in ["A", "B", "C"] {
-        store.change_products(vec![ProductChange::Put(product("a", name))]).unwrap();
+    for id in ["a", "b", "c"] {
+        store.change_products(vec![ProductChange::Put(product(id, "name"))]).unwrap();
     }
     server.sql("UPDATE penstock.product_changes SET at = now() - interval '8 days' WHERE revision <= 2").await;
     let done = shop.run(Job::Maintenance, false).unwrap();
