@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use penstock_control::jobs::{
-    Common, Usage, demo, evaluate, examples, import, index, keys, lists, migrate, policy, products,
+    Common, Usage, batch, demo, evaluate, examples, features, import, index, keys, lists, migrate,
+    policy, products,
 };
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Command {
     Demo(demo::Options),
     Index(index::Options),
     Migrate(migrate::Options),
+    Jobs(batch::Options),
+    Features(features::Options),
     Products(products::Options),
     Evaluate(evaluate::Options),
     Examples(examples::Options),
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&common, options),
         Command::Index(options) => index::run(&common, &options),
         Command::Migrate(options) => migrate::run(&common, &options),
+        Command::Jobs(options) => batch::run(&common, options),
+        Command::Features(options) => features::run(&common, options),
         Command::Products(options) => products::run(&common, options),
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Examples(options) => examples::run(&common, &options),

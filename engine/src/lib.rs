@@ -6,6 +6,8 @@
 pub mod cache;
 pub mod catalog;
 pub mod features;
+#[cfg(feature = "train")]
+pub mod jobs;
 pub mod model;
 pub mod query;
 pub mod rank;

@@ -172,6 +172,7 @@ impl<'m> Measure<'m> {
             policy: policy.clone(),
             text: normalise(text),
             history: Vec::new(),
+            long_term: penstock_engine::features::Affinity::default(),
             like: None,
             allowed,
             k: self.settings.depth,

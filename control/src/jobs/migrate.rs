@@ -17,7 +17,7 @@ pub fn run(common: &Common, _: &Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let migrated = runtime.block_on(migrate(&settings, "control"))?;
     for step in &migrated.steps {
-        println!("{}: done", step);
+        println!("{step}: done");
     }
     println!("{}: schema version {}", settings.url, migrated.version);
     Ok(())

@@ -1,9 +1,11 @@
 //! The commands, one file each: its options and `run`.
 
+pub mod batch;
 mod database;
 pub mod demo;
 pub mod evaluate;
 pub mod examples;
+pub mod features;
 pub mod import;
 pub mod index;
 pub mod keys;
@@ -21,6 +23,7 @@ use anyhow::Context;
 use penstock_config::clock;
 use penstock_config::policy::install_defaults;
 use penstock_config::units;
+use penstock_engine::store::jobs::JobStore;
 use penstock_engine::store::postgres::Unobserved;
 use penstock_engine::store::{DataStore, PostgresStore, SqliteStore};
 use std::path::PathBuf;
@@ -56,6 +59,11 @@ impl Common {
     /// Opens the shop's database, or where there is none the store of the data folder, which is made when it is
     /// missing.
     pub fn store(&self) -> anyhow::Result<Arc<dyn DataStore>> {
+        Ok(self.job_store()?)
+    }
+
+    /// The same, for batch jobs.
+    pub fn job_store(&self) -> anyhow::Result<Arc<dyn JobStore>> {
         if let Some(settings) = self.database.settings()? {
             let place = settings.url.to_string();
             let observer = Arc::new(Unobserved);
@@ -77,10 +85,15 @@ pub struct Place {
 }
 
 impl Place {
+    /// The policy folder, whether it is there or not.
+    pub fn path(&self, common: &Common) -> PathBuf {
+        self.policy_dir.clone().unwrap_or_else(|| common.data_dir.join("policy"))
+    }
+
     /// The policy folder, which exists then: `makes` says that a missing one is made with the default
     /// files.
     pub fn folder(self, common: &Common, makes: bool) -> anyhow::Result<PathBuf> {
-        let dir = self.policy_dir.unwrap_or_else(|| common.data_dir.join("policy"));
+        let dir = self.path(common);
         if !dir.exists() {
             if !makes {
                 return Err(Usage(format!("there is no policy folder at {}", dir.display())).into());

@@ -56,6 +56,19 @@ impl PopularityBuilder {
         }
     }
 
+    /// Takes what was summed up elsewhere: `log2` is the binary logarithm of the product's weight, decayed forward
+    /// from 1970 (an event at `t` counts its weight times `2^(t / half_life)`).
+    pub fn set(&mut self, ordinal: Ordinal, log2: f64) {
+        if let Some(sum) = self.sums.get_mut(ordinal.index()) {
+            *sum = Sum { mantissa: 1.0, exponent: log2 };
+        }
+    }
+
+    /// The moment of the newest event there was, in half-lives since 1970.
+    pub fn as_of(&mut self, half_lives: f64) {
+        self.newest = half_lives;
+    }
+
     /// The scores. Products nobody has touched are ordered by the shop's own figure, below all that
     /// somebody has.
     pub fn finish(self, catalog: &Catalog) -> Popularity {
@@ -198,6 +211,24 @@ mod tests {
             }
             assert!((popularity.score(Ordinal(0)) - 1.0).abs() < 1e-6);
             assert!(popularity.score(Ordinal(3)).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn what_was_summed_up_elsewhere_gives_the_same() {
+        let half_life = 10.0 * DAY as f64;
+        let (mut here, mut elsewhere) = (builder(3), builder(3));
+        for (ordinal, at) in [(0, 100 * DAY), (1, 90 * DAY)] {
+            here.add(Ordinal(ordinal), EventKind::Purchase, at);
+            elsewhere.set(Ordinal(ordinal), at as f64 / half_life + 3_f64.log2());
+        }
+        elsewhere.set(Ordinal(9), 1.0);
+        elsewhere.as_of(10.0);
+        let figures = catalog(&[None, None, Some(4.0)]);
+        let (here, elsewhere) = (here.finish(&figures), elsewhere.finish(&figures));
+        for ordinal in (0..3).map(Ordinal) {
+            assert!((here.raw(ordinal) - elsewhere.raw(ordinal)).abs() < 1e-6);
+            assert!((here.score(ordinal) - elsewhere.score(ordinal)).abs() < 1e-6);
         }
     }
 

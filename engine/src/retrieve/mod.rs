@@ -9,7 +9,8 @@ pub mod vectors;
 
 pub use popular::Popular;
 
-use crate::catalog::{Ordinal, UserEvent};
+use crate::catalog::{Catalog, Ordinal, UserEvent};
+use crate::features::{Affinity, Taste};
 use crate::store::ChangedProduct;
 use penstock_config::policy::Policy;
 use std::sync::Arc;
@@ -78,6 +79,8 @@ pub struct Ask {
     pub text: String,
     /// The user's latest events, newest first; empty when unknown or anonymous.
     pub history: Vec<UserEvent>,
+    /// What the user cared for in the long run; empty when unknown.
+    pub long_term: Affinity,
     /// The product to which others shall be similar.
     pub like: Option<Ordinal>,
     /// What may be returned: one bit per ordinal is tested. `None`: everything.
@@ -85,6 +88,13 @@ pub struct Ask {
     /// Results the client wants. A retriever fetches the larger of this and its own figure in the
     /// policy.
     pub k: usize,
+}
+
+impl Ask {
+    /// What the user cares for: of late, with the long run behind it.
+    pub fn taste(&self, catalog: &Catalog) -> Taste {
+        Taste::of(&self.history, catalog, &self.policy.ranking).behind(&self.long_term, catalog)
+    }
 }
 
 /// A set of products: those that pass a filter, those that changed.

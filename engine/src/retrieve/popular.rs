@@ -201,7 +201,7 @@ impl Retriever for Popular {
     }
 
     fn retrieve(&self, ask: &Ask) -> Result<Vec<Candidate>, RetrieveError> {
-        let taste = Taste::of(&ask.history, &self.catalog, &ask.policy.ranking);
+        let taste = ask.taste(&self.catalog);
         let allowed = ask.allowed.as_deref();
         // What the user has bought is taken out, so that much more is needed.
         let limit = ask.k.max(CANDIDATES) + taste.bought.len();
@@ -235,7 +235,7 @@ impl Retriever for Popular {
 
     fn score(&self, ask: &Ask, ordinal: Ordinal) -> Option<Candidate> {
         self.catalog.row(ordinal)?;
-        let taste = Taste::of(&ask.history, &self.catalog, &ask.policy.ranking);
+        let taste = ask.taste(&self.catalog);
         Some(Candidate {
             ordinal,
             score: self.blend(&taste, ordinal),

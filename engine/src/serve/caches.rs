@@ -7,6 +7,7 @@ use crate::cache::{
     Tiered, Versions,
 };
 use crate::catalog::{Product, UserEvent};
+use crate::features::Affinity;
 use crate::redis::Link;
 use crate::store::UsersChanged;
 use penstock_config::clock::SharedClock;
@@ -25,6 +26,8 @@ pub(super) enum Feature {
     History(Vec<UserEvent>),
     /// `fields` of a product, as the store has them.
     Fields(Product),
+    /// `user_category_affinity` of a user, as the job stored it; empty where there is none.
+    Affinity(Affinity),
 }
 
 impl Cached for Feature {
@@ -36,6 +39,10 @@ impl Cached for Feature {
             Self::Fields(product) => {
                 let Product { id, name, description, category, brand, .. } = product;
                 [id, name, description, category, brand].into_iter().map(String::len).sum()
+            }
+            Self::Affinity(affinity) => {
+                let size = |path: &String| size_of::<(String, f32)>() + path.len();
+                affinity.categories.iter().map(|(path, _)| size(path)).sum()
             }
         }
     }

@@ -6,8 +6,10 @@ use super::Caches;
 use super::indexes;
 use super::news::{MOST_CHANGES, News};
 use super::overlay::Follow;
+use super::scores::{self, Basis};
 use super::snapshot::{Index, Snapshot};
 use super::step::Step;
+use super::stored_features::StoredFeatures;
 use crate::features::Popularity;
 use crate::store::{DataStore, StoreError};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -69,6 +71,8 @@ impl Keeper {
             notes: notes.clone(),
             made: None,
             popularity_at: now,
+            popularity_news: 0,
+            features: StoredFeatures::default(),
             refused: None,
             loaded_at: now,
         };
@@ -100,7 +104,7 @@ impl Keeper {
 /// What the popularity in force was made from.
 #[derive(Clone, Copy, PartialEq)]
 struct Made {
-    events: u64,
+    basis: Basis,
     weights: EventWeights,
     half_life: Duration,
     revision: u64,
@@ -115,8 +119,11 @@ struct Upkeep {
     notes: Arc<ArcSwap<Vec<String>>>,
     made: Option<Made>,
     popularity_at: Instant,
+    /// As the store last said.
+    popularity_news: u64,
     news: News,
     follow: Follow,
+    features: StoredFeatures,
     refused: Option<Refused>,
     loaded_at: Instant,
 }
@@ -135,6 +142,8 @@ impl Upkeep {
         if let Err(error) = self.refresh(&mut notes) {
             notes.push(error.to_string());
         }
+        let basis = self.made.map(|made| made.basis);
+        notes.extend(basis.and_then(|basis| basis.note(&*self.source.store)).map(str::to_owned));
         notes.extend(self.unused_weights());
         if **self.notes.load() != notes {
             notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -146,6 +155,7 @@ impl Upkeep {
         let current = self.snapshot.load_full();
         let store = self.source.store.clone();
         self.news.foreign_events(&*store)?;
+        self.features.look(&*store, self.source.caches.as_deref())?;
         let loaded = self.index(current.as_deref(), notes)?;
         let step = Step::read(current.as_deref(), &*store)?;
         let (popularity, anew) = self.popularity(current.as_deref(), &step)?;
@@ -237,13 +247,15 @@ impl Upkeep {
         let now = self.source.clock.now();
         let policy = self.policy.load_full();
         let every = policy.cache.features.popularity_ttl;
-        let due = now.saturating_duration_since(self.popularity_at) >= every;
+        let news = self.source.store.popularity_news();
+        let due = now.saturating_duration_since(self.popularity_at) >= every
+            || std::mem::replace(&mut self.popularity_news, news) != news;
         let ranking = &policy.ranking;
         let revision = step.catalog.revision();
         let wanted = Made {
-            events: match self.made {
-                Some(made) if !due => made.events,
-                _ => self.source.store.counts()?.events,
+            basis: match self.made {
+                Some(made) if !due => made.basis,
+                _ => Basis::of(&*self.source.store)?,
             },
             weights: ranking.events,
             half_life: ranking.popularity_half_life,
@@ -261,8 +273,11 @@ impl Upkeep {
             self.made = Some(Made { patched, ..wanted });
             return Ok((step.popularity(current), false));
         }
+        let Made { basis, weights, half_life, .. } = wanted;
+        let store = &*self.source.store;
+        let popularity = scores::popularity(store, &step.catalog, basis, weights, half_life)?;
         self.made = Some(wanted);
-        Ok((step.popularity_anew(&*self.source.store, &wanted.weights, wanted.half_life)?, true))
+        Ok((popularity, true))
     }
 
     /// Whether what could not be loaded of the version that serves is worth another look: a folder may

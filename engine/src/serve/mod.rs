@@ -18,10 +18,13 @@ mod reads;
 mod recommend;
 mod remembered;
 mod run;
+mod scores;
 mod search;
 mod snapshot;
 mod step;
+mod stored_features;
 mod trace;
+mod users;
 
 #[cfg(test)]
 mod tests;

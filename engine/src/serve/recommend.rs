@@ -26,9 +26,9 @@ pub(super) async fn recommend(mut run: Run<'_>, ask: RecommendAsk) -> Result<Ans
     if run.most.leaves_out(Mode::Unpersonalised) {
         run.degrade(Mode::Unpersonalised, run.most.why.clone());
     } else if !ask.user_id.is_empty() {
-        question.history = run.history(&ask.user_id).await;
+        (question.history, question.long_term) = run.user(&ask.user_id).await;
     }
-    let taste = Taste::of(&question.history, &run.snapshot.catalog, &run.policy.ranking);
+    let taste = question.taste(&run.snapshot.catalog);
     let reason = |catalog: &Catalog, ranked: &Ranked| why_recommended(catalog, ranked, &taste);
     answer(run, question, ask.k, &ask.fields, &reason, None).await
 }
@@ -141,6 +141,9 @@ fn why_recommended(catalog: &Catalog, ranked: &Ranked, taste: &Taste) -> String 
         .flat_map(|id| categories.ancestry(*id))
         .collect();
     match taste.categories.iter().find(|(id, _)| of_product.contains(id)) {
+        Some((id, _)) if taste.only_long_term.contains(id) => {
+            format!("popular in {}, which you came for before", categories.path(*id))
+        }
         Some((id, _)) => format!("popular in {}, where you were lately", categories.path(*id)),
         None => "popular with everybody".to_owned(),
     }

@@ -19,12 +19,12 @@ pub(super) struct Question {
 }
 
 impl Run<'_> {
-    fn caches(&self) -> Option<&Caches> {
+    pub(super) fn caches(&self) -> Option<&Caches> {
         self.engine.caches().filter(|_| !self.anew)
     }
 
     /// For work that begins now.
-    fn mark(&self, caches: &Caches) -> Mark {
+    pub(super) fn mark(&self, caches: &Caches) -> Mark {
         caches.candidates.mark(self.snapshot.catalog.revision())
     }
 
@@ -158,7 +158,7 @@ impl Run<'_> {
             .into_iter()
             .map(|hit| match &hit.filter(|hit| is_as_new(hit.freshness))?.entry.value {
                 Feature::Fields(product) => Some(product.clone()),
-                Feature::History(_) => None,
+                Feature::History(_) | Feature::Affinity(_) => None,
             })
             .collect();
         let missing: Vec<usize> = (0..ids.len()).filter(|&at| products[at].is_none()).collect();
@@ -183,7 +183,7 @@ impl Run<'_> {
     }
 
     /// `feature:{id}:{name}`. Features depend on the store alone.
-    fn feature_key(&self, id: &str, name: &str) -> Key {
+    pub(super) fn feature_key(&self, id: &str, name: &str) -> Key {
         // A history of another length is another value.
         let length = super::run::HISTORY.to_string();
         let versions = Versions::of([('s', self.engine.store_tag()), ('h', length.as_str())]);
@@ -191,7 +191,7 @@ impl Run<'_> {
     }
 }
 
-fn as_history(hit: Hit<Feature>) -> Option<Vec<UserEvent>> {
+pub(super) fn as_history(hit: Hit<Feature>) -> Option<Vec<UserEvent>> {
     match &hit.entry.value {
         Feature::History(events) if is_as_new(hit.freshness) => Some(events.clone()),
         _ => None,

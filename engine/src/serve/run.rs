@@ -95,6 +95,7 @@ impl<'e> Run<'e> {
             policy: self.policy.clone(),
             text: String::new(),
             history: Vec::new(),
+            long_term: crate::features::Affinity::default(),
             like: None,
             allowed: None,
             k,

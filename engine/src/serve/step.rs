@@ -2,11 +2,9 @@
 
 use super::snapshot::Snapshot;
 use crate::catalog::{Catalog, Difference, Ordinal};
-use crate::features::{Popularity, PopularityBuilder};
+use crate::features::Popularity;
 use crate::store::{Changes, DataStore, StoreError};
-use penstock_config::policy::EventWeights;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Products that changed and are taken up one by one; with more, reading all takes no longer.
 const MOST: usize = 50_000;
@@ -79,23 +77,6 @@ impl Step {
             return current.popularity.clone();
         }
         Arc::new(current.popularity.after(&self.catalog, touched))
-    }
-
-    /// Popularity from all events.
-    pub fn popularity_anew(
-        &self,
-        store: &dyn DataStore,
-        weights: &EventWeights,
-        half_life: Duration,
-    ) -> Result<Arc<Popularity>, StoreError> {
-        let catalog = &self.catalog;
-        let mut builder = PopularityBuilder::new(catalog.columns(), *weights, half_life);
-        store.scan_events(&mut |_user, event| {
-            if let Some(ordinal) = catalog.ordinal(&event.product_id) {
-                builder.add(ordinal, event.kind, event.at_micros);
-            }
-        })?;
-        Ok(Arc::new(builder.finish(catalog)))
     }
 }
 

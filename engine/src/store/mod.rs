@@ -4,6 +4,8 @@
 //! caller's), [`Bulk`] is what start-up, import and jobs stream through.
 
 mod change;
+#[cfg(feature = "train")]
+pub mod jobs;
 mod lite;
 pub mod postgres;
 pub mod spool;
@@ -13,7 +15,9 @@ pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 use crate::catalog::{Event, Ordinal, Product, UserEvent};
+use crate::features::Entity;
 use futures::future::BoxFuture;
+use std::time::Duration;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -152,6 +156,17 @@ pub struct Foreign {
     pub latest: u64,
 }
 
+/// The popularity that the job made last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PopularityMade {
+    /// Grows whenever scores changed.
+    pub number: u64,
+    /// The newest event on a product of the catalogue, microseconds since 1970; `None`: there was none.
+    pub newest_micros: Option<i64>,
+    /// After this long an event counted half.
+    pub half_life: Duration,
+}
+
 /// What requests ask of the store. Calls never block the caller's thread.
 pub trait Store: Send + Sync {
     /// Full products for `ids`, in the same order; `None` for unknown ids. One query.
@@ -168,6 +183,18 @@ pub trait Store: Send + Sync {
     /// Stores events in one transaction and waits until they are on disk. `true` where the event is
     /// new, `false` where its `event_id` was there already; in the order given.
     fn append_events(&self, events: Vec<Event>) -> BoxFuture<'_, Result<Vec<bool>, StoreError>>;
+
+    /// The stored values of these features of a product or a user, in the order of `names`; `None` where there is no
+    /// value. One query. A store without jobs has none.
+    fn features(
+        &self,
+        entity: Entity,
+        id: String,
+        names: Vec<&'static str>,
+    ) -> BoxFuture<'_, Result<Vec<Option<serde_json::Value>>, StoreError>> {
+        let _ = (entity, id);
+        Box::pin(async move { Ok(vec![None; names.len()]) })
+    }
 }
 
 /// What start-up, import and jobs stream through. Calls block; rows are not held in memory.
@@ -242,6 +269,33 @@ pub trait Bulk: Send + Sync {
     fn users_after(&self, after: u64, most: usize) -> Result<Option<Vec<String>>, StoreError> {
         let _ = (after, most);
         Ok(None)
+    }
+
+    /// What the job `popularity` made last; `None`: it has never run here.
+    fn popularity_made(&self) -> Result<Option<PopularityMade>, StoreError> {
+        Ok(None)
+    }
+
+    /// Grows when it was heard that the job made another one: [`Bulk::popularity_made`] is worth asking then. A store
+    /// that is not told never says so.
+    fn popularity_news(&self) -> u64 {
+        0
+    }
+
+    /// The scores it made, not older than `made`: per product the binary logarithm of the weight of its events, decayed
+    /// forward from 1970. Products without events are left out.
+    fn scan_popularity(
+        &self,
+        made: &PopularityMade,
+        each: &mut dyn FnMut(Ordinal, f64),
+    ) -> Result<(), StoreError> {
+        let _ = (made, each);
+        Ok(())
+    }
+
+    /// Grows when jobs stored features of users. A store that tells by [`Bulk::on_users`] says nothing here.
+    fn features_number(&self) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     /// Every product, in ascending order of its number.

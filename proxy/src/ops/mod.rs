@@ -75,11 +75,12 @@ impl Ops {
                 response(200, text, app.metrics.text())
             }
             "/status" => json_response(200, &status::of(app)),
+            "/features" => json_response(200, &penstock_engine::features::FEATURES),
             _ => match path.strip_prefix("/decisions/") {
                 Some(trace) => self.decisions(trace),
                 None => json_response(
                     404,
-                    &json!({"error": "there are /livez, /readyz, /metrics, /status, /decisions/{trace_id} and, with the token, commands below /admin"}),
+                    &json!({"error": "there are /livez, /readyz, /metrics, /status, /features, /decisions/{trace_id} and, with the token, commands below /admin"}),
                 ),
             },
         }

@@ -17,6 +17,7 @@ mod fleet;
 mod fuzz;
 mod harness;
 mod import;
+mod jobs;
 mod keys;
 mod ladder;
 mod lifecycle;

@@ -7,9 +7,9 @@ use penstock_tests::postgres::installed;
 use serde_json::Value;
 
 /// Read every row, on purpose: jobs and the status of an import.
-const READ_ALL: [&str; 2] = ["events", "counts"];
+const READ_ALL: [&str; 3] = ["events", "counts", "popularity_scores"];
 /// Of one row each.
-const SMALL: [&str; 4] = ["catalog", "meta", "heartbeat", "penstock_events"];
+const SMALL: [&str; 5] = ["catalog", "meta", "heartbeat", "job_state", "penstock_events"];
 
 const ROWS: &str = "
     SET penstock.bulk = 'on';
@@ -22,6 +22,8 @@ const ROWS: &str = "
         FROM generate_series(1, 1000000) n;
     INSERT INTO penstock.product_changes (ordinal, revision, product_id)
         SELECT n, n, 'p' || n FROM generate_series(1, 1000000) n;
+    INSERT INTO penstock.feature_values (entity, entity_id, name, version, value)
+        SELECT 'user', 'u' || n, 'user_category_affinity', 1, '{}' FROM generate_series(1, 100000) n;
     UPDATE penstock.catalog SET revision = 1000000;
     ANALYZE";
 

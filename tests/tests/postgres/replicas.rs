@@ -33,7 +33,7 @@ fn replica(store: &PostgresStore, server: &PgServer) -> ServerStatus {
 
 async fn until_in_rotation(store: &PostgresStore, server: &PgServer, expected: bool) {
     let what = format!("{} in rotation: {expected}", server.address());
-    until_true(&what, PATIENCE, async || replica(&store, server).in_rotation == expected).await;
+    until_true(&what, PATIENCE, async || replica(store, server).in_rotation == expected).await;
 }
 
 /// Queries a server was asked since it counts.

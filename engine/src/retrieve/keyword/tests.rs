@@ -33,6 +33,7 @@ fn ask(text: &str) -> Ask {
         policy: Arc::new(Policy::default()),
         text: crate::query::normalise(text),
         history: Vec::new(),
+        long_term: crate::features::Affinity::default(),
         like: None,
         allowed: None,
         k: 10,

@@ -35,6 +35,7 @@ fn ask(history: &[(&str, EventKind)], allowed: Option<Allowed>) -> Ask {
         policy: Arc::default(),
         text: String::new(),
         history,
+        long_term: crate::features::Affinity::default(),
         like: None,
         allowed: allowed.map(Arc::new),
         k: 3,

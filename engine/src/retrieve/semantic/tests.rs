@@ -88,7 +88,15 @@ fn ask(text: &str, like: Option<u32>, allowed: Option<Arc<Allowed>>, k: usize) -
     let mut policy = Policy::default();
     policy.query.semantic.candidates = 1;
     let policy = Arc::new(policy);
-    Ask { policy, text: text.into(), history: Vec::new(), like: like.map(Ordinal), allowed, k }
+    Ask {
+        policy,
+        text: text.into(),
+        history: Vec::new(),
+        long_term: crate::features::Affinity::default(),
+        like: like.map(Ordinal),
+        allowed,
+        k,
+    }
 }
 
 proptest! {

@@ -4,11 +4,11 @@ use super::fault::Fault;
 use super::import::PostgresImport;
 use super::query::{self, Params, Query};
 use super::session::Session;
-use super::{PostgresStore, Shared, lock, rows};
+use super::{PostgresStore, Shared, lock, popularity, rows};
 use crate::catalog::{Ordinal, UserEvent};
 use crate::store::{
-    Bulk, Changed, ChangedProduct, Changes, Counts, DatabaseStatus, Import, ProductChange,
-    StoreError, StoredProduct, UsersChanged,
+    Bulk, Changed, ChangedProduct, Changes, Counts, DatabaseStatus, Import, PopularityMade,
+    ProductChange, StoreError, StoredProduct, UsersChanged,
 };
 use penstock_config::policy::Policy;
 use std::sync::Arc;
@@ -117,6 +117,23 @@ impl Bulk for PostgresStore {
             each(row.try_get(0).map_err(failed)?, event);
         }
         Ok(())
+    }
+
+    fn popularity_made(&self) -> Result<Option<PopularityMade>, StoreError> {
+        let shared = self.shared.clone();
+        self.wait(async move { popularity::made(&shared).await })
+    }
+
+    fn popularity_news(&self) -> u64 {
+        self.shared.popularity_news.load(Ordering::Acquire)
+    }
+
+    fn scan_popularity(
+        &self,
+        made: &PopularityMade,
+        each: &mut dyn FnMut(Ordinal, f64),
+    ) -> Result<(), StoreError> {
+        popularity::scan(self, made, each)
     }
 
     fn begin_import(&self) -> Result<Box<dyn Import + '_>, StoreError> {

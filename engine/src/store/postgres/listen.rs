@@ -1,4 +1,5 @@
-//! What others did to the tables, heard at once: products that changed, users with new events.
+//! What others did to the tables, heard at once: products that changed, users with new events, popularity that was
+//! made.
 //!
 //! A connection of its own listens at the primary. While there is none nothing is heard; when there is one again, who
 //! listens is told that anything may have happened.
@@ -11,11 +12,16 @@ use tokio_postgres::AsyncMessage;
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(500);
 
+const CHANNELS: &str =
+    "LISTEN penstock_products; LISTEN penstock_users; LISTEN penstock_popularity";
+
 /// What is heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Heard {
     /// Products changed.
     Products,
+    /// The job made another popularity.
+    Popularity,
     /// These users have new events; `None`: anybody may. `by` is who stored them, as connections are named.
     Users { users: Option<Vec<String>>, by: String },
     /// Messages were missed.
@@ -31,7 +37,7 @@ pub(super) async fn listen(connector: Connector, mut each: impl FnMut(Heard)) {
             Ok((client, driver)) => {
                 let (messages, mut received) = tokio::sync::mpsc::unbounded_channel();
                 let driving = tokio::spawn(drive(driver, messages));
-                let asked = client.batch_execute("LISTEN penstock_products; LISTEN penstock_users");
+                let asked = client.batch_execute(CHANNELS);
                 if asked.await.is_ok() {
                     if heard_before {
                         each(Heard::Missed);
@@ -75,8 +81,10 @@ fn pass_on(message: AsyncMessage, messages: &Messages) {
 }
 
 fn understand(channel: &str, payload: &str) -> Heard {
-    if channel == "penstock_products" {
-        return Heard::Products;
+    match channel {
+        "penstock_products" => return Heard::Products,
+        "penstock_popularity" => return Heard::Popularity,
+        _ => {}
     }
     let (by, users) = payload.split_once('\n').unwrap_or(("", "null"));
     // What cannot be read may be about anybody.

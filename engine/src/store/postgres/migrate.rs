@@ -18,8 +18,10 @@ struct Step {
 }
 
 /// In order; a step's number is its place, beginning at 1.
-const STEPS: &[Step] =
-    &[Step { name: "base", sql: include_str!("migrations/0001_base.sql"), needs: 1 }];
+const STEPS: &[Step] = &[
+    Step { name: "base", sql: include_str!("migrations/0001_base.sql"), needs: 1 },
+    Step { name: "jobs", sql: include_str!("migrations/0002_jobs.sql"), needs: 1 },
+];
 
 /// Whoever migrates holds this advisory lock.
 const LOCK: i64 = 0x504E_5354_4D49_4752;

@@ -12,6 +12,8 @@ mod changes;
 mod connect;
 mod fault;
 mod import;
+#[cfg(feature = "train")]
+mod jobs;
 mod listen;
 mod migrate;
 mod moments;
@@ -19,6 +21,7 @@ mod observe;
 mod outbox;
 mod partitions;
 mod pool;
+mod popularity;
 mod query;
 mod rows;
 mod server;
@@ -35,6 +38,7 @@ pub use query::statements;
 pub use server::ServerStatus;
 
 use crate::catalog::{Event, Product, UserEvent};
+use crate::features::Entity;
 use crate::store::{Store, StoreError, UsersChanged};
 use fault::Fault;
 use futures::future::BoxFuture;
@@ -48,7 +52,7 @@ use query::{Params, Query};
 use servers::Servers;
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
@@ -76,6 +80,8 @@ struct Shared {
     application: String,
     /// The latest revision of the catalogue that was seen.
     revision: AtomicU64,
+    /// How often it was heard that popularity was made.
+    popularity_news: AtomicU64,
     wake: Hook<()>,
     users: Hook<UsersChanged>,
     recovered: Hook<()>,
@@ -113,6 +119,7 @@ impl PostgresStore {
             moments: Moments::new(settings.max_lag),
             application: format!("penstock:{instance}"),
             revision: AtomicU64::new(0),
+            popularity_news: AtomicU64::new(0),
             wake: Mutex::default(),
             users: Mutex::default(),
             recovered: Mutex::default(),
@@ -204,6 +211,10 @@ impl Shared {
                 self.moments.note_products(now);
                 call(&self.wake, ());
             }
+            Heard::Popularity => {
+                self.popularity_news.fetch_add(1, Ordering::AcqRel);
+                call(&self.wake, ());
+            }
             // Noted when they were stored, which is earlier.
             Heard::Users { by, .. } if by == self.application => {}
             Heard::Users { users, by } => {
@@ -219,6 +230,7 @@ impl Shared {
             Heard::Missed => {
                 self.moments.note_everybody(now);
                 self.moments.note_products(now);
+                self.popularity_news.fetch_add(1, Ordering::AcqRel);
                 call(&self.users, UsersChanged { users: None, by_the_fleet: true });
             }
         }
@@ -344,6 +356,36 @@ impl Store for PostgresStore {
             );
             Ok(merged(waiting, stored.await?, limit))
         })
+    }
+
+    fn features(
+        &self,
+        entity: Entity,
+        id: String,
+        names: Vec<&'static str>,
+    ) -> BoxFuture<'_, Result<Vec<Option<serde_json::Value>>, StoreError>> {
+        if id.contains('\0') {
+            return Box::pin(async move { Ok(vec![None; names.len()]) });
+        }
+        let params: Params =
+            vec![Box::new(entity.name()), Box::new(id.clone()), Box::new(names.clone())];
+        self.read(
+            "reading features",
+            &query::FEATURES,
+            params,
+            move |moments| match entity {
+                Entity::User => moments.of_user(&id),
+                Entity::Product | Entity::UserAndProduct => moments.of_products(),
+            },
+            move |rows| {
+                let mut found = std::collections::HashMap::with_capacity(rows.len());
+                for row in &rows {
+                    let text: &str = row.try_get(1)?;
+                    found.insert(row.try_get::<_, String>(0)?, serde_json::from_str(text).ok());
+                }
+                Ok(names.iter().map(|name| found.remove(*name).flatten()).collect())
+            },
+        )
     }
 
     fn append_events(&self, events: Vec<Event>) -> BoxFuture<'_, Result<Vec<bool>, StoreError>> {

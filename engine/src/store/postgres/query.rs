@@ -11,9 +11,12 @@ pub(super) struct Query {
 }
 
 /// Every statement that is asked of a table that grows, but those of migrations and of moving months.
-const ALL: [&Query; 15] = [
+const ALL: [&Query; 18] = [
     &PRODUCTS,
     &RECENT_EVENTS,
+    &FEATURES,
+    &POPULARITY,
+    &SCORES,
     &REVISION,
     &STORE_ID,
     &COUNTS,
@@ -52,6 +55,25 @@ pub(super) const RECENT_EVENTS: Query = Query {
     name: "recent_events",
     sql: "SELECT event_id, product_id, event_type::text, \"timestamp\" FROM penstock.events
           WHERE user_id = $1 ORDER BY \"timestamp\" DESC, stored_by DESC, event_id DESC LIMIT $2",
+};
+
+pub(super) const FEATURES: Query = Query {
+    name: "features",
+    sql: "SELECT name, value::text FROM penstock.feature_values
+          WHERE entity = $1 AND entity_id = $2 AND name = ANY($3)",
+};
+
+/// What the job `popularity` made last.
+pub(super) const POPULARITY: Query = Query {
+    name: "popularity",
+    sql: "SELECT (state->>'number')::bigint, (state->>'newest_micros')::bigint,
+              (state->>'half_life_seconds')::float8
+          FROM penstock.job_state WHERE job = 'popularity' AND state ? 'number'",
+};
+
+pub(super) const SCORES: Query = Query {
+    name: "popularity_scores",
+    sql: "SELECT ordinal, popularity_score FROM penstock.products WHERE popularity_score IS NOT NULL",
 };
 
 pub(super) const REVISION: Query =

@@ -2,10 +2,11 @@
 
 use super::import::SqliteImport;
 use super::rows::{self, PRODUCT_COLUMNS};
-use super::{SqliteStore, failed, file};
+use super::{SqliteStore, failed, file, popularity};
 use crate::catalog::{Ordinal, UserEvent};
 use crate::store::{
-    Bulk, Changed, Changes, Counts, Foreign, Import, ProductChange, StoreError, StoredProduct,
+    Bulk, Changed, Changes, Counts, Foreign, Import, PopularityMade, ProductChange, StoreError,
+    StoredProduct,
 };
 use std::sync::atomic::Ordering;
 
@@ -120,6 +121,23 @@ impl Bulk for SqliteStore {
             each(user, event);
         }
         Ok(())
+    }
+
+    fn popularity_made(&self) -> Result<Option<PopularityMade>, StoreError> {
+        popularity::made(&self.side()).map_err(failed("reading popularity"))
+    }
+
+    fn scan_popularity(
+        &self,
+        _: &PopularityMade,
+        each: &mut dyn FnMut(Ordinal, f64),
+    ) -> Result<(), StoreError> {
+        let connection = file::connect(&self.path, &self.settings)?;
+        popularity::scan(&connection, each).map_err(failed("reading popularity"))
+    }
+
+    fn features_number(&self) -> Result<u64, StoreError> {
+        popularity::features_number(&self.side()).map_err(failed("reading the features' number"))
     }
 
     fn begin_import(&self) -> Result<Box<dyn Import + '_>, StoreError> {

@@ -51,6 +51,33 @@ const STEPS: &[&str] = &[
     CREATE INDEX product_changes_by_revision ON product_changes (revision);
     INSERT INTO meta SELECT 'changes_from', value FROM meta WHERE name = 'catalog_revision';
 ",
+    "
+    CREATE TABLE IF NOT EXISTS popularity (
+        product_id    TEXT PRIMARY KEY NOT NULL,
+        score         REAL,
+        newest_micros INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS feature_values (
+        entity    TEXT NOT NULL,
+        name      TEXT NOT NULL,
+        entity_id TEXT NOT NULL,
+        version   INTEGER NOT NULL,
+        value     TEXT NOT NULL,
+        PRIMARY KEY (entity, name, entity_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS job_state (job TEXT PRIMARY KEY NOT NULL, state TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS job_runs (
+        id              INTEGER PRIMARY KEY AUTOINCREMENT,
+        job             TEXT NOT NULL,
+        instance        TEXT NOT NULL,
+        started_micros  INTEGER NOT NULL,
+        finished_micros INTEGER,
+        outcome         TEXT,
+        detail          TEXT
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS job_runs_by_job ON job_runs (job, id);
+",
 ];
 
 /// Checks or creates the store at `path`; gives its absolute path. After this, connections can be

@@ -16,6 +16,9 @@ mod bulk;
 mod changes;
 mod file;
 mod import;
+#[cfg(feature = "train")]
+mod jobs;
+mod popularity;
 mod reader;
 mod rows;
 mod staging;
@@ -24,6 +27,7 @@ mod tests;
 mod writer;
 
 use crate::catalog::{Event, Product, UserEvent};
+use crate::features::Entity;
 use crate::store::lite::{ended, failed};
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -140,6 +144,19 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             self.readers.ask(Read::RecentEvents { user_id, limit, reply })?;
+            answer.await.map_err(|_| ended("reader"))?
+        })
+    }
+
+    fn features(
+        &self,
+        entity: Entity,
+        id: String,
+        names: Vec<&'static str>,
+    ) -> BoxFuture<'_, Result<Vec<Option<serde_json::Value>>, StoreError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.readers.ask(Read::Features { entity, id, names, reply })?;
             answer.await.map_err(|_| ended("reader"))?
         })
     }

@@ -3,11 +3,12 @@
 use super::rows::{self, PRODUCT_COLUMNS};
 use super::{Settings, failed, file};
 use crate::catalog::{Product, UserEvent};
+use crate::features::Entity;
 use crate::store::StoreError;
 use crate::store::lite::ended;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use penstock_config::clock::SharedClock;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashMap;
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -24,7 +25,11 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Read {
     Products { ids: Vec<String>, reply: Reply<Vec<Option<Product>>> },
     RecentEvents { user_id: String, limit: usize, reply: Reply<Vec<UserEvent>> },
+    Features { entity: Entity, id: String, names: Vec<&'static str>, reply: Reply<Values> },
 }
+
+/// Of the features asked for, in their order.
+type Values = Vec<Option<serde_json::Value>>;
 
 /// A few threads with a connection each behind one bounded queue.
 #[derive(Debug)]
@@ -83,6 +88,7 @@ fn serve(connection: &Connection, questions: &Receiver<Read>, clock: &SharedCloc
         let kind = match question {
             Read::Products { reply, .. } if reply.is_closed() => continue,
             Read::RecentEvents { reply, .. } if reply.is_closed() => continue,
+            Read::Features { reply, .. } if reply.is_closed() => continue,
             Read::Products { ids, reply } => {
                 let _ = reply.send(products(connection, &ids).map_err(failed("reading products")));
                 "products"
@@ -91,6 +97,11 @@ fn serve(connection: &Connection, questions: &Receiver<Read>, clock: &SharedCloc
                 let found = recent_events(connection, &user_id, limit);
                 let _ = reply.send(found.map_err(failed("reading events")));
                 "recent_events"
+            }
+            Read::Features { entity, id, names, reply } => {
+                let found = features(connection, entity, &id, &names);
+                let _ = reply.send(found.map_err(failed("reading features")));
+                "features"
             }
         };
         let took = clock.now().saturating_duration_since(start);
@@ -129,4 +140,21 @@ fn recent_events(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = statement.query_map((user_id, limit), |row| rows::user_event(row, 0))?;
     rows.collect()
+}
+
+fn features(
+    connection: &Connection,
+    entity: Entity,
+    id: &str,
+    names: &[&'static str],
+) -> rusqlite::Result<Values> {
+    let mut statement = connection.prepare_cached(
+        "SELECT value FROM feature_values WHERE entity = ?1 AND name = ?2 AND entity_id = ?3",
+    )?;
+    let value = |name: &&str| {
+        let text = statement.query_row((entity.name(), *name, id), |row| row.get::<_, String>(0));
+        let text = text.optional()?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    };
+    names.iter().map(value).collect()
 }

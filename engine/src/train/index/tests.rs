@@ -90,6 +90,7 @@ fn ask(text: &str) -> Ask {
         policy: Arc::new(Policy::default()),
         text: text.into(),
         history: Vec::new(),
+        long_term: crate::features::Affinity::default(),
         like: None,
         allowed: None,
         k: 10,
