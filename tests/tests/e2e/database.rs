@@ -175,3 +175,35 @@ async fn what_is_changed_by_sql_is_found_within_a_second_by_every_proxy() {
     until_true("what was put is found", within, async || found("spiralschneider", "x-2").await)
         .await;
 }
+
+#[tokio::test]
+async fn a_slow_query_is_logged_with_its_plan_and_its_request() {
+    if !installed() {
+        return;
+    }
+    let server = PgServer::relaxed().await;
+    let shop = DatabaseShop::demo(&[&server]);
+    let penstock = shop.proxy().policy("cache.toml", NO_CACHE).start().await;
+    penstock.items("/recommend/user-1").await;
+    let lock = "BEGIN; LOCK TABLE penstock.events; SELECT pg_sleep(1); COMMIT";
+    let (_, trace_id) = tokio::join!(server.sql(lock), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let reply = penstock.get("/recommend/user-secret?k=5").await.expect(200);
+        reply.header("x-trace-id").to_owned()
+    });
+    until_true("the slow query is in the log", PATIENCE, async || {
+        let logs = penstock.logs();
+        logs.lines().any(|line| {
+            line.contains("\"slow query\"")
+                && line.contains(&trace_id)
+                && line.contains("WHERE user_id = $1 ORDER BY")
+                && line.contains("Index")
+        })
+    })
+    .await;
+    let slow = penstock.logs();
+    let slow: Vec<&str> = slow.lines().filter(|line| line.contains("slow query")).collect();
+    assert!(slow.iter().any(|line| line.contains(&trace_id)), "{slow:#?}");
+    assert!(!slow.iter().any(|line| line.contains("user-secret")), "values are of people");
+    assert!(penstock.metric(r#"db_slow_queries_total{query_type="recent_events"}"#).await >= 1.0);
+}
