@@ -164,7 +164,7 @@ pub(super) fn read(section: &Section<'_>, settings: &Settings<'_>) -> Option<Dat
         )),
     };
     let read_from = settings.text(section, "read_from", "PENSTOCK_READ_FROM", read_from);
-    let max_lag = number("max_lag_seconds", "PENSTOCK_MAX_LAG_SECONDS", 1..=86_400);
+    let max_lag = number("max_lag_seconds", "PENSTOCK_MAX_LAG_SECONDS", 1..=3_600);
     let slow = number("slow_query_ms", "PENSTOCK_SLOW_QUERY_MS", 1..=3_600_000);
     let months = number("keep_months", "PENSTOCK_KEEP_MONTHS", 0..=1_200) as u32;
     let spool_bytes = number("spool_bytes", "PENSTOCK_SPOOL_BYTES", 1 << 20..=1 << 50);

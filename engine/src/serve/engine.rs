@@ -208,11 +208,9 @@ impl Engine {
         // After they are stored, or a request could remember the history without them; also where storing failed or
         // took too long, because it may have happened all the same.
         let change = Change::users(users);
-        match &self.caches {
-            // Others do not see them before they are there for everybody, and are told then (`Bulk::on_users`).
-            Some(caches) if self.store.is_shared() => caches.log.note(&change),
-            Some(caches) => caches.tell(change),
-            None => {}
+        // Where others do not see them before they are shipped, they are told once more then (`Bulk::on_users`).
+        if let Some(caches) = &self.caches {
+            caches.tell(change);
         }
         stored
     }

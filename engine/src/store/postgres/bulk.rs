@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::import::PostgresImport;
 use super::query::{self, Params, Query};
+use super::server::Server;
 use super::session::Session;
 use super::{PostgresStore, Shared, lock, popularity, rows};
 use crate::catalog::{Ordinal, UserEvent};
@@ -33,7 +34,13 @@ impl Bulk for PostgresStore {
 
     fn counts(&self) -> Result<Counts, StoreError> {
         const DOING: &str = "counting rows";
-        let row = self.one(DOING, &query::COUNTS, Vec::new())?;
+        // Reads everything: not under the deadline, nor at the expense, of those who ask little.
+        let shared = self.shared.clone();
+        let row = self.wait(async move {
+            let session = Session::open(&shared.reading_server().connector).await?;
+            Ok::<_, Fault>(session.client.query_one(query::COUNTS.sql, &[]).await?)
+        });
+        let row = row.map_err(|fault| fault.told(DOING))?;
         let count = |column| row.try_get::<_, i64>(column).map(i64::unsigned_abs);
         let counts = (|| Ok(Counts { products: count(0)?, events: count(1)? }))();
         counts.map_err(|error: tokio_postgres::Error| Fault::from(error).told(DOING))
@@ -174,7 +181,10 @@ impl Shared {
         };
         let revision = revision_of(&rows, 0).map_err(|error| Fault::from(error).told(DOING))?;
         if at_primary {
-            self.revision.store(revision, Ordering::Release);
+            // Before the new catalogue is in force: from now on what is read must have it.
+            if self.revision.swap(revision, Ordering::AcqRel) != revision {
+                self.moments.note_products(servers.clock.now());
+            }
             return Ok(revision);
         }
         Ok(self.revision.fetch_max(revision, Ordering::AcqRel).max(revision))
@@ -200,6 +210,9 @@ impl Shared {
                 rows
             }
         };
+        if revision > 0 && revision <= self.doubted.load(Ordering::Acquire) {
+            return Ok(None);
+        }
         changes(&rows, revision, most).map_err(|error| Fault::from(error).told(DOING))
     }
 
@@ -224,12 +237,17 @@ impl Shared {
         ))
     }
 
+    /// For what reads much: a replica that is well, else the primary.
+    fn reading_server(&self) -> &Arc<Server> {
+        let servers = &self.servers;
+        let replica = servers.replicas.iter().find(|replica| servers.in_rotation(replica));
+        replica.unwrap_or(&servers.primary)
+    }
+
     /// Sends every event, and ends.
     async fn stream_events(&self, rows: std::sync::mpsc::SyncSender<Result<Row, Fault>>) {
         use futures::TryStreamExt;
-        let servers = &self.servers;
-        let replica = servers.replicas.iter().find(|replica| servers.in_rotation(replica));
-        let server = replica.unwrap_or(&servers.primary);
+        let server = self.reading_server();
         let streaming = async {
             let session = Session::open(&server.connector).await?;
             let stream = session.client.query_raw(query::EVENTS.sql, Vec::<i32>::new()).await?;

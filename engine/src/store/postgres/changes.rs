@@ -9,9 +9,12 @@ use crate::store::change::Write;
 use crate::store::{Changed, ProductChange, StoreError};
 use deadpool_postgres::{Object, Transaction};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Two who change the same products at the same moment: one of them begins anew.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: u32 = 8;
+/// Between two attempts, the longer the more there were.
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) const LOCK: Query = Query {
     name: "lock_products",
@@ -49,7 +52,9 @@ pub(super) async fn change(
             Ok(changed) => return Ok(changed),
             Err(Failed::Invalid(why)) => return Err(StoreError::Invalid(why)),
             // A product that was added meanwhile is a conflict, too.
-            Err(Failed::Fault(fault)) if attempt < ATTEMPTS && is_conflict(&fault) => {}
+            Err(Failed::Fault(fault)) if attempt < ATTEMPTS && is_conflict(&fault) => {
+                tokio::time::sleep(AGAIN * attempt).await;
+            }
             Err(Failed::Fault(fault)) => {
                 if fault.kind() == Kind::ReadOnly {
                     shared.servers.primary.pool.forget();

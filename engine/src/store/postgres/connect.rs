@@ -1,6 +1,6 @@
 //! Connections to one server, or to whichever of several takes writes.
 
-use penstock_config::bootstrap::{Database, DatabaseTls, DatabaseUrl};
+use penstock_config::bootstrap::{Database, DatabaseTls, DatabaseUrl, Node};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -67,7 +67,7 @@ impl Connector {
             DatabaseTls::Verified => Some(verified(&settings)?),
         };
         let tls = tls.map(MakeRustlsConnect::new);
-        let application = format!("penstock:{application}");
+        let application = application.to_owned();
         Ok(Self { settings, url, application, writes, purpose: Purpose::Requests, tls })
     }
 
@@ -76,9 +76,25 @@ impl Connector {
         Self { purpose, ..self.clone() }
     }
 
-    /// A connection and what drives it.
+    /// A connection and what drives it: to the first host that will do. A host that is silent, at whatever point, does
+    /// not keep the next from being tried.
     pub async fn open(&self) -> Result<(Client, Driver), tokio_postgres::Error> {
-        let config = self.config();
+        let mut last = None;
+        for node in &self.url.nodes {
+            match tokio::time::timeout(CONNECT, self.open_one(node)).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) => last = Some(error),
+                // As the library says it of hosts that are silent when they are connected to.
+                Err(_) => {
+                    last = last.or_else(|| Some(tokio_postgres::Error::__private_api_timeout()))
+                }
+            }
+        }
+        Err(last.expect("a URL has a host"))
+    }
+
+    async fn open_one(&self, node: &Node) -> Result<(Client, Driver), tokio_postgres::Error> {
+        let config = self.config(node);
         match &self.tls {
             None => {
                 let (client, connection) = config.connect(NoTls).await?;
@@ -91,11 +107,9 @@ impl Connector {
         }
     }
 
-    fn config(&self) -> Config {
+    fn config(&self, node: &Node) -> Config {
         let mut config = Config::new();
-        for node in &self.url.nodes {
-            config.host(&node.host).port(node.port);
-        }
+        config.host(&node.host).port(node.port);
         config
             .user(&self.url.user)
             .dbname(&self.url.database)
@@ -103,6 +117,8 @@ impl Connector {
             .connect_timeout(CONNECT)
             .tcp_user_timeout(SILENCE)
             .keepalives_idle(SILENCE)
+            .keepalives_interval(Duration::from_secs(2))
+            .keepalives_retries(2)
             .ssl_mode(if self.tls.is_some() { SslMode::Require } else { SslMode::Disable });
         if self.writes {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);

@@ -75,7 +75,9 @@ impl Fault {
             "25006" => Kind::ReadOnly,
             "40001" | "40P01" | "55P03" => Kind::Conflict,
             "42P01" | "42703" | "42883" | "3F000" => Kind::Schema,
-            "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "58000" | "58030" => Kind::Server,
+            "25P02" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "58000" | "58030" => {
+                Kind::Server
+            }
             code => match &code[..2] {
                 "08" | "53" => Kind::Server,
                 "22" | "23" => Kind::Refused,
@@ -91,7 +93,7 @@ impl Fault {
 
     /// Another server, or another attempt, may do better.
     pub fn may_be_tried_again(&self) -> bool {
-        matches!(self.kind(), Kind::Server | Kind::ReadOnly | Kind::Conflict)
+        matches!(self.kind(), Kind::Server | Kind::ReadOnly | Kind::Conflict | Kind::Busy)
     }
 
     /// As the callers of the store see it.
@@ -125,8 +127,8 @@ impl std::fmt::Display for Fault {
 /// What the server said, without what the client library puts around it.
 pub(super) fn text(error: &Error) -> String {
     if let Some(db) = error.as_db_error() {
-        let detail = db.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-        return format!("{}{detail}", db.message());
+        // Its details may have the values of a row, which are of people.
+        return db.message().to_owned();
     }
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

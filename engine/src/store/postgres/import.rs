@@ -14,6 +14,7 @@ use crate::store::{Import, Imported, StoreError};
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{CopyInSink, Error};
@@ -22,6 +23,9 @@ use tokio_postgres::{CopyInSink, Error};
 const ROWS: usize = 8_192;
 /// Changed products that are named one by one; more, and everything is read again.
 const MOST_NAMED: u64 = 50_000;
+
+/// So far back events get months of their own.
+const OWN_MONTHS: Duration = Duration::from_secs(5 * 366 * 86_400);
 
 const STAGE: &str = "
     SET client_min_messages = 'warning';
@@ -66,6 +70,9 @@ const PREPARE: &str = "
         ORDER BY event_id, number;
     ANALYZE new_products; ANALYZE first_events";
 
+/// As changes of single products do it: in order, so that nobody is in anybody's way.
+const LOCK: &str = "
+    SELECT 1 FROM penstock.products p JOIN new_products s USING (product_id) ORDER BY p.product_id FOR UPDATE OF p";
 const UPDATE: &str = "
     UPDATE penstock.products p SET name = s.name, description = s.description, category = s.category,
         brand = s.brand, price = s.price, created_at = s.created_at, popularity = s.popularity
@@ -94,6 +101,9 @@ const NAME_CHANGES: &str = "
 const NAME_NONE: &str =
     "SELECT penstock.revise(); UPDATE penstock.catalog SET forgotten = revision";
 
+/// Two imports of the same products would both add them.
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(5786922118823169359)";
+
 type Cells = Vec<Box<dyn ToSql + Sync + Send>>;
 
 /// Rows on their way to a staging table.
@@ -110,6 +120,8 @@ pub(super) struct PostgresImport<'a> {
     products: Rows,
     events: Rows,
     months: BTreeSet<FirstDay>,
+    /// What happened before gets no month of its own: hundreds of them make every query slow to plan.
+    oldest_month: i64,
 }
 
 impl<'a> PostgresImport<'a> {
@@ -122,7 +134,16 @@ impl<'a> PostgresImport<'a> {
         });
         let session = session.map_err(|fault: Fault| fault.told("beginning an import"))?;
         let (products, events) = (Rows::default(), Rows::default());
-        Ok(Self { store, session: Some(session), products, events, months: BTreeSet::new() })
+        let now = store.shared.servers.clock.unix_micros();
+        let oldest_month = now.saturating_sub(OWN_MONTHS.as_micros() as i64);
+        Ok(Self {
+            store,
+            session: Some(session),
+            products,
+            events,
+            months: BTreeSet::new(),
+            oldest_month,
+        })
     }
 
     fn send(&mut self, table: Table) -> Result<(), StoreError> {
@@ -187,7 +208,9 @@ impl Import for PostgresImport<'_> {
 
     fn put_event(&mut self, event: Event) -> Result<(), StoreError> {
         let number = (self.events.sent + self.events.waiting.len() as u64).cast_signed();
-        self.months.extend(FirstDay::of(event.at_micros));
+        if event.at_micros >= self.oldest_month {
+            self.months.extend(FirstDay::of(event.at_micros));
+        }
         self.events.waiting.push(vec![
             Box::new(number),
             Box::new(event.event_id),
@@ -226,6 +249,8 @@ async fn merge(
     partitions::make(client, &months).await?;
     let begun = shared.servers.clock.now();
     let transaction = client.transaction().await?;
+    transaction.batch_execute(ONE_AT_A_TIME).await?;
+    transaction.batch_execute(LOCK).await?;
     let updated = transaction.execute(UPDATE, &[]).await?;
     let added = transaction.execute(INSERT, &[]).await?;
     let events_added = transaction.execute(EVENTS, &[]).await?;

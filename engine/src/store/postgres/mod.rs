@@ -23,6 +23,7 @@ mod partitions;
 mod pool;
 mod popularity;
 mod query;
+mod requests;
 mod rows;
 mod server;
 mod servers;
@@ -37,9 +38,8 @@ pub use pool::PoolStatus;
 pub use query::statements;
 pub use server::ServerStatus;
 
-use crate::catalog::{Event, Product, UserEvent};
-use crate::features::Entity;
-use crate::store::{Store, StoreError, UsersChanged};
+use crate::catalog::Event;
+use crate::store::{StoreError, UsersChanged};
 use fault::Fault;
 use futures::future::BoxFuture;
 use listen::Heard;
@@ -50,7 +50,6 @@ use penstock_config::clock::SharedClock;
 use penstock_config::policy::Policy;
 use query::{Params, Query};
 use servers::Servers;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +58,10 @@ use tokio_postgres::Row;
 
 /// Threads that talk to the servers; they hardly compute.
 const THREADS: usize = 2;
+/// How the operators' command line is named at the servers.
+const CONTROL: &str = "penstock:control";
+/// What is known of how far a replica is may be so old.
+const LOOKED: Duration = Duration::from_secs(5);
 /// How long opening waits for the database.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -80,6 +83,8 @@ struct Shared {
     application: String,
     /// The latest revision of the catalogue that was seen.
     revision: AtomicU64,
+    /// Up to this revision what changed is not known for certain: it was read from a primary that another one replaced.
+    doubted: AtomicU64,
     /// How often it was heard that popularity was made.
     popularity_news: AtomicU64,
     wake: Hook<()>,
@@ -111,14 +116,20 @@ impl PostgresStore {
         let outbox = spool.map(|folder| {
             Arc::new(Outbox::open(folder.to_owned(), settings.spool_bytes, clock.clone()))
         });
+        // An upgrade has two processes of one name, and what the other one stores must be heard.
+        let name = match instance {
+            "control" => CONTROL.to_owned(),
+            _ => format!("penstock:{instance}#{:04x}", rand::random::<u16>()),
+        };
         let breaker = Policy::default().resilience.breaker;
         let settings = Arc::new(settings);
-        let servers = Servers::new(&settings, instance, breaker, &clock, &observer);
+        let servers = Servers::new(&settings, &name, breaker, &clock, &observer);
         let shared = Arc::new(Shared {
             servers: Arc::new(servers.map_err(unavailable)?),
-            moments: Moments::new(settings.max_lag),
-            application: format!("penstock:{instance}"),
+            moments: Moments::new(settings.max_lag + LOOKED),
+            application: name.clone(),
             revision: AtomicU64::new(0),
+            doubted: AtomicU64::new(0),
             popularity_news: AtomicU64::new(0),
             wake: Mutex::default(),
             users: Mutex::default(),
@@ -129,7 +140,12 @@ impl PostgresStore {
         store.wait(watch::look_first(store.shared.servers.clone()));
         let runtime = store.runtime();
         let watched = store.shared.clone();
-        let recovered = move || call(&watched.recovered, ());
+        let recovered = move |what| match what {
+            watch::Found::Recovered => call(&watched.recovered, ()),
+            // What was read meanwhile may be older than what had been heard of.
+            watch::Found::PrimaryAgain => watched.hear(Heard::Missed),
+            watch::Found::AnotherPrimary => watched.another_primary(),
+        };
         runtime.spawn(watch::watch(store.shared.servers.clone(), recovered));
         if let Some(outbox) = outbox {
             runtime.spawn(outbox.ship(store.shared.clone()));
@@ -224,16 +240,26 @@ impl Shared {
                     }
                     None => self.moments.note_everybody(now),
                 }
-                let by_the_fleet = by.starts_with("penstock:");
+                // Commands store events, too, and tell nobody.
+                let by_the_fleet = by.starts_with("penstock:") && by != CONTROL;
                 call(&self.users, UsersChanged { users, by_the_fleet });
             }
             Heard::Missed => {
                 self.moments.note_everybody(now);
                 self.moments.note_products(now);
                 self.popularity_news.fetch_add(1, Ordering::AcqRel);
-                call(&self.users, UsersChanged { users: None, by_the_fleet: true });
+                // Told, not only noted: nobody knows whether anybody was there to tell the fleet.
+                call(&self.users, UsersChanged { users: None, by_the_fleet: false });
             }
         }
+    }
+
+    /// A failover may have lost what was committed last, and given its revisions to something else since.
+    fn another_primary(&self) {
+        let seen = self.revision.load(Ordering::Acquire);
+        self.doubted.fetch_max(seen, Ordering::AcqRel);
+        self.hear(Heard::Missed);
+        self.hear(Heard::Products);
     }
 
     /// Stores events at the primary; may be repeated.
@@ -242,7 +268,13 @@ impl Shared {
         let began = servers.clock.now();
         let storing = async {
             let mut client = servers.primary.pool.get().await?;
-            ship::store(&mut client, events).await
+            match tokio::time::timeout(ship::PATIENCE, ship::store(&mut client, events)).await {
+                Ok(stored) => stored,
+                Err(_) => {
+                    drop(deadpool_postgres::Object::take(client));
+                    Err(Fault::Late(ship::PATIENCE))
+                }
+            }
         };
         let policy = servers.breaker.load();
         let its_fault = Fault::is_the_servers;
@@ -279,130 +311,11 @@ fn ended(doing: &str) -> StoreError {
     StoreError::Unavailable(format!("{doing}: the store is being closed"))
 }
 
-/// The latest `limit` of a user's events, newest first: those that wait and those that are stored, each once.
-fn merged(waiting: Vec<Event>, stored: Vec<(String, UserEvent)>, limit: usize) -> Vec<UserEvent> {
-    let known: HashSet<&str> = stored.iter().map(|(id, _)| id.as_str()).collect();
-    let waiting = waiting.into_iter().filter(|event| !known.contains(&*event.event_id));
-    let mut events: Vec<UserEvent> = waiting
-        .map(|event| UserEvent {
-            product_id: event.product_id,
-            kind: event.kind,
-            at_micros: event.at_micros,
-        })
-        .collect();
-    events.extend(stored.into_iter().map(|(_, event)| event));
-    // Stable: of two at the same time the one that was stored later comes first.
-    events.sort_by_key(|event| std::cmp::Reverse(event.at_micros));
-    events.truncate(limit);
-    events
-}
-
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // Waiting for threads is not allowed where a store may be dropped: on a runtime.
             runtime.shutdown_background();
         }
-    }
-}
-
-impl Store for PostgresStore {
-    fn products(
-        &self,
-        ids: Vec<String>,
-    ) -> BoxFuture<'_, Result<Vec<Option<Product>>, StoreError>> {
-        // No product has a NUL in its id, and PostgreSQL takes no text that has.
-        let asked: Vec<String> = ids.iter().filter(|id| !id.contains('\0')).cloned().collect();
-        self.read(
-            "reading products",
-            &query::PRODUCTS,
-            vec![Box::new(asked)],
-            Moments::of_products,
-            move |rows| {
-                let mut found = std::collections::HashMap::with_capacity(rows.len());
-                for row in &rows {
-                    let product = rows::product(row)?;
-                    found.insert(product.id.clone(), product);
-                }
-                Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
-            },
-        )
-    }
-
-    fn recent_events(
-        &self,
-        user_id: String,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<UserEvent>, StoreError>> {
-        if user_id.contains('\0') || limit == 0 {
-            return Box::pin(async { Ok(Vec::new()) });
-        }
-        Box::pin(async move {
-            // First, because what leaves the spool meanwhile is in the tables then.
-            let waiting = match self.outbox.as_ref().and_then(|outbox| outbox.spool().ok()) {
-                Some(spool) => spool.waiting_of(&user_id, limit).await?,
-                None => Vec::new(),
-            };
-            let most = i64::try_from(limit).unwrap_or(i64::MAX);
-            let stored = self.read(
-                "reading events",
-                &query::RECENT_EVENTS,
-                vec![Box::new(user_id.clone()), Box::new(most)],
-                move |moments| moments.of_user(&user_id),
-                |rows| {
-                    let event = |row: &Row| Ok((row.try_get(0)?, rows::user_event(row, 1)?));
-                    rows.iter().map(event).collect::<Result<Vec<_>, _>>()
-                },
-            );
-            Ok(merged(waiting, stored.await?, limit))
-        })
-    }
-
-    fn features(
-        &self,
-        entity: Entity,
-        id: String,
-        names: Vec<&'static str>,
-    ) -> BoxFuture<'_, Result<Vec<Option<serde_json::Value>>, StoreError>> {
-        if id.contains('\0') {
-            return Box::pin(async move { Ok(vec![None; names.len()]) });
-        }
-        let params: Params =
-            vec![Box::new(entity.name()), Box::new(id.clone()), Box::new(names.clone())];
-        self.read(
-            "reading features",
-            &query::FEATURES,
-            params,
-            move |moments| match entity {
-                Entity::User => moments.of_user(&id),
-                Entity::Product | Entity::UserAndProduct => moments.of_products(),
-            },
-            move |rows| {
-                let mut found = std::collections::HashMap::with_capacity(rows.len());
-                for row in &rows {
-                    let text: &str = row.try_get(1)?;
-                    found.insert(row.try_get::<_, String>(0)?, serde_json::from_str(text).ok());
-                }
-                Ok(names.iter().map(|name| found.remove(*name).flatten()).collect())
-            },
-        )
-    }
-
-    fn append_events(&self, events: Vec<Event>) -> BoxFuture<'_, Result<Vec<bool>, StoreError>> {
-        if events.is_empty() {
-            return Box::pin(async { Ok(Vec::new()) });
-        }
-        if let Some(outbox) = &self.outbox {
-            return match outbox.spool() {
-                Ok(spool) => spool.append(events),
-                Err(error) => Box::pin(async { Err(error) }),
-            };
-        }
-        let shared = self.shared.clone();
-        let storing = self.spawn(async move { shared.store_events(&events).await });
-        Box::pin(async move {
-            let stored = storing.await.map_err(|_| ended("storing events"))?;
-            stored.map_err(|fault| fault.told("storing events"))
-        })
     }
 }

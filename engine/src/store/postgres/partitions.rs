@@ -45,9 +45,7 @@ impl FirstDay {
 
 /// Makes the current month and the next ones, where they are missing.
 pub(super) async fn make_ahead(client: &mut Client) -> Result<(), Error> {
-    let now: std::time::SystemTime = client.query_one("SELECT now()", &[]).await?.try_get(0)?;
-    let micros =
-        now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+    let micros = server_now(client).await?;
     let mut months = Vec::new();
     let mut month = FirstDay::of(micros);
     for _ in 0..=AHEAD {
@@ -55,6 +53,12 @@ pub(super) async fn make_ahead(client: &mut Client) -> Result<(), Error> {
         month = month.and_then(FirstDay::next);
     }
     make(client, &months).await
+}
+
+/// The time as the server has it, microseconds since 1970.
+async fn server_now(client: &Client) -> Result<i64, Error> {
+    let now: std::time::SystemTime = client.query_one("SELECT now()", &[]).await?.try_get(0)?;
+    Ok(now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64))
 }
 
 /// Makes these months, where they are missing.
@@ -87,7 +91,9 @@ async fn make_one(transaction: &Transaction<'_>, month: FirstDay) -> Result<(), 
     let (table, from, to) = (month.table(), month.sql(), next.sql());
     transaction
         .batch_execute(&format!(
-            "LOCK TABLE penstock.events IN ACCESS EXCLUSIVE MODE;
+            // Whoever asks for events waits behind us while we wait for a long reader: rather give up and come again.
+            "SET LOCAL lock_timeout = '2s';
+             LOCK TABLE penstock.events IN ACCESS EXCLUSIVE MODE;
              CREATE TABLE penstock.{table} (LIKE penstock.events INCLUDING DEFAULTS);
              WITH moved AS (DELETE FROM penstock.events_other
                             WHERE \"timestamp\" >= {from} AND \"timestamp\" < {to} RETURNING *)
@@ -104,7 +110,9 @@ pub(super) async fn retire(
     now_micros: i64,
     keep: u32,
 ) -> Result<Vec<String>, Error> {
-    let Some(oldest) = FirstDay::of(now_micros).and_then(|month| month.back(keep)) else {
+    // A clock that is ahead must not cost a month: of the two that know the time the earlier one is believed.
+    let now = now_micros.min(server_now(client).await?);
+    let Some(oldest) = FirstDay::of(now).and_then(|month| month.back(keep)) else {
         return Ok(Vec::new());
     };
     let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -114,18 +122,20 @@ pub(super) async fn retire(
     let tables: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    transaction.batch_execute("SET LOCAL lock_timeout = '2s'").await?;
     for table in &tables {
         transaction.batch_execute(&format!("DROP TABLE IF EXISTS penstock.{table}")).await?;
-        tracing::info!(table, "a month of events was retired");
     }
+    // Deleting what is left takes long, and the locks of the tables above keep everybody from events.
+    transaction.commit().await?;
+    tracing::info!(?tables, "months of events were retired");
     let old = oldest.sql();
-    transaction
+    client
         .batch_execute(&format!(
             "DELETE FROM penstock.events_other WHERE \"timestamp\" < {old};
              DELETE FROM penstock.event_ids WHERE \"timestamp\" < {old}"
         ))
         .await?;
-    transaction.commit().await?;
     Ok(tables)
 }
 

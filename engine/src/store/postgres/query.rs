@@ -121,7 +121,7 @@ pub(super) const BEAT: Query = Query {
               UPDATE penstock.heartbeat SET beat = beat + 1, at = clock_timestamp()
               WHERE at < clock_timestamp() - interval '500 milliseconds' RETURNING 1)
           SELECT (pg_current_wal_flush_lsn() - '0/0')::text, (SELECT count(*) FROM beat),
-              (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT beat FROM penstock.heartbeat)",
+              ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer, (SELECT beat FROM penstock.heartbeat)",
 };
 
 /// A replica's second.

@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::observe::Observe;
 use super::pool::{Pool, PoolStatus};
 use super::query::{Params, Query};
+use super::session::Session;
 use crate::resilience::Breaker;
 use deadpool_postgres::Object;
 use penstock_config::bootstrap::PoolSettings;
@@ -13,6 +14,7 @@ use penstock_config::policy::BreakerPolicy;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 /// A server ends its queries itself after [`STATEMENT`]; one that says nothing for longer is frozen, or out of reach.
 const ANSWER: Duration = STATEMENT.saturating_add(Duration::from_millis(500));
@@ -55,6 +57,8 @@ pub(super) struct Server {
     pub breaker: Breaker,
     health: Mutex<Health>,
     clock: SharedClock,
+    /// For the watch alone: a pool that is busy says nothing about how well a server is.
+    apart: tokio::sync::Mutex<Option<Session>>,
 }
 
 impl Server {
@@ -74,6 +78,7 @@ impl Server {
             connector,
             health: Mutex::default(),
             clock,
+            apart: tokio::sync::Mutex::default(),
         }
     }
 
@@ -100,6 +105,10 @@ impl Server {
             let answer = tokio::time::timeout(ANSWER, answer).await;
             took = Some(self.clock.now().saturating_duration_since(began));
             match answer {
+                Ok(Err(error)) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                    drop(Object::take(client));
+                    Err(Fault::Query(error))
+                }
                 Ok(rows) => Ok(rows?),
                 Err(_) => {
                     // Whoever had it next would wait for the same answer.
@@ -116,6 +125,20 @@ impl Server {
             self.pool.forget();
         }
         (result, took)
+    }
+
+    /// Asks for one row over a connection that nobody else has, and waits `patience` for it once there is one.
+    pub async fn ask_apart(&self, query: &Query, patience: Duration) -> Result<Row, Fault> {
+        // Put back only when it is as it was: a question without an answer leaves it in between.
+        let mut apart = self.apart.lock().await;
+        let session = match apart.take().filter(|session| !session.client.is_closed()) {
+            Some(session) => session,
+            None => Session::open(&self.connector).await?,
+        };
+        let asked = tokio::time::timeout(patience, session.client.query_one(query.sql, &[])).await;
+        let row = asked.map_err(|_| Fault::Late(patience))??;
+        *apart = Some(session);
+        Ok(row)
     }
 
     pub fn status(&self, in_rotation: bool) -> ServerStatus {

@@ -15,7 +15,7 @@ use penstock_config::clock::SharedClock;
 use penstock_config::policy::BreakerPolicy;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 
@@ -33,6 +33,8 @@ pub(super) struct Servers {
     pub clock: SharedClock,
     pub observer: Arc<dyn Observe>,
     turn: AtomicUsize,
+    /// What is not known to be new enough was read, because nothing else was to be had.
+    pub read_too_old: AtomicBool,
 }
 
 impl Servers {
@@ -58,6 +60,7 @@ impl Servers {
             clock: clock.clone(),
             observer: observer.clone(),
             turn: AtomicUsize::new(0),
+            read_too_old: AtomicBool::new(false),
         })
     }
 
@@ -114,15 +117,24 @@ impl Servers {
         let policy = self.breaker.load();
         let mut last = None;
         for pause in BACKOFF.iter().map(Some).chain([None]) {
+            let mut after_primary = false;
             for server in self.to_read_from(since) {
                 match self.timed(server, &policy, query, params).await {
-                    Ok(rows) => return Ok(rows),
+                    Ok(rows) => {
+                        let unknown = || server.health().lag.is_none();
+                        let is_primary = Arc::ptr_eq(server, &self.primary);
+                        if !is_primary && (after_primary || unknown()) {
+                            self.read_too_old.store(true, Ordering::Release);
+                        }
+                        return Ok(rows);
+                    }
                     Err(fault) if fault.may_be_tried_again() => {
                         self.observer.retried(query.name);
                         last = Some(fault);
                     }
                     Err(fault) => return Err(fault),
                 }
+                after_primary |= Arc::ptr_eq(server, &self.primary);
             }
             match pause {
                 // What the breaker refuses now it refuses in a moment, too.

@@ -6,13 +6,19 @@ use super::rows::moment;
 use crate::catalog::Event;
 use deadpool_postgres::Object;
 use std::pin::pin;
+use std::time::Duration;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 use tokio_postgres::{CopyInSink, Error};
 
+/// Nobody waits for a batch, and after an outage every index is cold.
+pub(super) const PATIENCE: Duration = Duration::from_secs(28);
+
 /// A staging table of the connection's own. Its rows go with the transaction.
 const STAGE: &str = "
     SET LOCAL penstock.bulk = 'on';
+    SET LOCAL statement_timeout = '25s';
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
     SET LOCAL client_min_messages = 'warning';
     CREATE TEMP TABLE IF NOT EXISTS penstock_events (
         number bigint NOT NULL, event_id text COLLATE \"C\" NOT NULL, user_id text COLLATE \"C\" NOT NULL,

@@ -56,6 +56,8 @@ async fn plan(server: &Server, text: &str) -> Result<String, String> {
         let statement = client.prepare_cached(text).await?;
         let nulls = vec!["NULL"; statement.params().len()].join(", ");
         let arguments = if nulls.is_empty() { nulls } else { format!("({nulls})") };
+        // Taken out for good: whoever stops waiting for the plan leaves it in the middle of something.
+        let client = deadpool_postgres::Object::take(client);
         let answer = client
             .simple_query(&format!(
                 "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan; \
@@ -63,10 +65,6 @@ async fn plan(server: &Server, text: &str) -> Result<String, String> {
                  DEALLOCATE penstock_slow; ROLLBACK"
             ))
             .await;
-        if answer.is_err() {
-            // It is in the middle of something.
-            drop(deadpool_postgres::Object::take(client));
-        }
         Ok::<_, super::fault::Fault>(answer?)
     };
     let rows = asked.await.map_err(|fault: super::fault::Fault| fault.to_string())?;

@@ -7,11 +7,13 @@
 //!
 //! While the primary does not answer nothing new is stored, so replicas do not fall behind.
 
+use super::fault::Fault;
 use super::query::{BEAT, FOLLOWS};
 use super::server::Server;
 use super::servers::Servers;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
@@ -23,6 +25,17 @@ const PATIENCE: Duration = Duration::from_millis(900);
 const POSITIONS: usize = 4_096;
 /// Beats by which another instance may be ahead of what we saw.
 const BEATS: i64 = 3;
+
+/// What a look found out beside how everybody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A server that was not well is well again.
+    Recovered,
+    /// The primary answers, and replicas that may be too old were read from while it did not.
+    PrimaryAgain,
+    /// Another server is primary than before, with a history of its own.
+    AnotherPrimary,
+}
 
 /// Where the primary's log was.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +51,8 @@ struct Primary {
     positions: VecDeque<Position>,
     timeline: Option<i32>,
     beat: i64,
+    /// It was another one before.
+    another: bool,
 }
 
 impl Primary {
@@ -45,6 +60,7 @@ impl Primary {
         // Another primary may have lost what the one before had: its positions are not comparable.
         if self.timeline != timeline || self.positions.back().is_some_and(|last| last.log > log) {
             self.positions.clear();
+            self.another |= self.timeline.is_some();
             self.timeline = timeline;
         }
         if self.positions.len() >= POSITIONS {
@@ -60,11 +76,10 @@ impl Primary {
         below.checked_sub(1).map(|last| self.positions[last].at)
     }
 
-    /// How far behind is who has everything until `moment`; 0 while it is as far as the last look at the primary.
+    /// How far behind is who has everything until `moment`; 0 while it is as far as the last look at the primary. `None`:
+    /// further than is remembered, which right after a start is not far.
     fn lag(&self, moment: Option<Instant>) -> Option<Duration> {
-        let newest = self.positions.back()?.at;
-        let has = moment.or_else(|| self.positions.front().map(|oldest| oldest.at))?;
-        Some(newest.saturating_duration_since(has))
+        Some(self.positions.back()?.at.saturating_duration_since(moment?))
     }
 }
 
@@ -73,8 +88,8 @@ pub(super) async fn look_first(servers: Arc<Servers>) {
     look(&servers, &mut Primary::default()).await;
 }
 
-/// Runs until it is dropped. Calls `recovered` when a server is well again.
-pub(super) async fn watch(servers: Arc<Servers>, recovered: impl Fn()) {
+/// Runs until it is dropped; tells what it finds.
+pub(super) async fn watch(servers: Arc<Servers>, found: impl Fn(Found)) {
     let mut known = Primary::default();
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,7 +98,13 @@ pub(super) async fn watch(servers: Arc<Servers>, recovered: impl Fn()) {
         let before = well(&servers);
         look(&servers, &mut known).await;
         if well(&servers).iter().zip(before).any(|(now, before)| *now && !before) {
-            recovered();
+            found(Found::Recovered);
+        }
+        if std::mem::take(&mut known.another) {
+            found(Found::AnotherPrimary);
+        }
+        if servers.primary.health().well && servers.read_too_old.swap(false, Ordering::AcqRel) {
+            found(Found::PrimaryAgain);
         }
     }
 }
@@ -95,10 +116,11 @@ fn well(servers: &Servers) -> Vec<bool> {
 
 /// One look at all of them.
 async fn look(servers: &Arc<Servers>, known: &mut Primary) {
-    look_at_primary(servers, known).await;
-    let seen = futures::future::join_all(servers.replicas.iter().map(follows)).await;
+    // At once: a primary that is silent must not keep replicas from being looked at.
+    let following = futures::future::join_all(servers.replicas.iter().map(follows));
+    let ((), seen) = tokio::join!(look_at_primary(servers, known), following);
     for (replica, seen) in servers.replicas.iter().zip(seen) {
-        if seen.is_ok() {
+        if seen.is_ok() && !replica.health().well {
             replica.breaker.try_soon(servers.clock.now());
         }
         note(replica, known, seen);
@@ -109,23 +131,20 @@ async fn look(servers: &Arc<Servers>, known: &mut Primary) {
 
 async fn look_at_primary(servers: &Arc<Servers>, known: &mut Primary) {
     let at = servers.clock.now();
-    let seen = tokio::time::timeout(PATIENCE, async {
-        let client = servers.primary.pool.get().await?;
-        let statement = client.prepare_cached(BEAT.sql).await?;
-        let row = client.query_one(&statement, &[]).await?;
+    let seen = async {
+        let row = servers.primary.ask_apart(&BEAT, PATIENCE).await?;
         let log: String = row.try_get(0)?;
-        Ok((log.parse().unwrap_or(0), row.try_get(2)?, row.try_get(3)?))
-    });
-    let seen: Result<(u64, Option<i32>, i64), String> = match seen.await {
-        Ok(Ok(seen)) => Ok(seen),
-        Ok(Err(fault)) => Err(super::fault::Fault::to_string(&fault)),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        Ok::<_, Fault>((log.parse().unwrap_or(0), row.try_get(2)?, row.try_get(3)?))
     };
+    let seen: Result<(u64, Option<i32>, i64), String> =
+        seen.await.map_err(|fault| fault.to_string());
     match seen {
         Ok((log, timeline, beat)) => {
             known.note(at, log, timeline, beat);
-            servers.primary.breaker.try_soon(at);
             let mut health = servers.primary.health();
+            if !health.well {
+                servers.primary.breaker.try_soon(at);
+            }
             health.well = true;
             health.why = None;
             health.lag = Some(Duration::ZERO);
@@ -146,18 +165,12 @@ async fn look_at_primary(servers: &Arc<Servers>, known: &mut Primary) {
 
 /// What a replica says: how far it has replayed (`None`: it is no replica), and the last beat it has.
 async fn follows(replica: &Arc<Server>) -> Result<(Option<u64>, i64), String> {
-    let asked = tokio::time::timeout(PATIENCE, async {
-        let client = replica.pool.get().await?;
-        let statement = client.prepare_cached(FOLLOWS.sql).await?;
-        let row = client.query_one(&statement, &[]).await?;
+    let asked = async {
+        let row = replica.ask_apart(&FOLLOWS, PATIENCE).await?;
         let replayed: Option<String> = row.try_get(1)?;
-        Ok::<_, super::fault::Fault>((replayed.and_then(|log| log.parse().ok()), row.try_get(2)?))
-    });
-    match asked.await {
-        Ok(Ok(seen)) => Ok(seen),
-        Ok(Err(fault)) => Err(fault.to_string()),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
-    }
+        Ok::<_, Fault>((replayed.and_then(|log| log.parse().ok()), row.try_get(2)?))
+    };
+    asked.await.map_err(|fault| fault.to_string())
 }
 
 fn note(replica: &Server, known: &Primary, seen: Result<(Option<u64>, i64), String>) {
@@ -221,7 +234,7 @@ mod tests {
         check(189, Some(8), 1);
         check(100, Some(0), 9);
         // Further behind than anything that is remembered.
-        check(99, None, 9);
+        assert_eq!((primary.reached(99), primary.lag(None)), (None, None));
     }
 
     #[test]
