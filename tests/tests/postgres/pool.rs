@@ -72,7 +72,7 @@ async fn more_than_may_wait_are_told_at_once_and_nobody_waits_for_ever() {
     // Connections that the server ends are replaced.
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'penstock:test#%'";
     server.sql(end).await;
-    read(&store).await.unwrap();
+    until_true("it goes on", PATIENCE, async || read(&store).await.is_ok()).await;
     server.kill();
     server.restart().await;
     until_true("it goes on", PATIENCE, async || read(&store).await.is_ok()).await;

@@ -94,7 +94,7 @@ async fn make_one(transaction: &Transaction<'_>, month: FirstDay) -> Result<(), 
             // Whoever asks for events waits behind us while we wait for a long reader: rather give up and come again.
             "SET LOCAL lock_timeout = '2s';
              LOCK TABLE penstock.events IN ACCESS EXCLUSIVE MODE;
-             CREATE TABLE penstock.{table} (LIKE penstock.events INCLUDING DEFAULTS);
+             CREATE TABLE penstock.{table} (LIKE penstock.events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
              WITH moved AS (DELETE FROM penstock.events_other
                             WHERE \"timestamp\" >= {from} AND \"timestamp\" < {to} RETURNING *)
              INSERT INTO penstock.{table} SELECT * FROM moved;
