@@ -143,6 +143,8 @@ fn text(
         Some(Value::String(text)) if text.len() > max => {
             format!("has {} bytes; it may have {max}", text.len())
         }
+        // No database takes it, and what is acknowledged must be one that every store takes.
+        Some(Value::String(text)) if text.contains('\0') => "has a zero character".to_owned(),
         Some(Value::String(text)) => return Some(text.clone()),
         Some(other) => format!("must be a string, not {}", kind_of(other)),
     };

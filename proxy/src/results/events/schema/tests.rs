@@ -95,6 +95,11 @@ fn every_fault_is_named() {
             (0, "event_id", "is empty"),
         ],
     );
+    check(
+        json!({"user_id": "u\0", "product_id": "p", "event_type": "view"}),
+        400,
+        &[(0, "user_id", "zero character")],
+    );
     check(json!([]), 400, &[]);
     check(json!(vec![good; MAX_EVENTS + 1]), 413, &[]);
     let bad: Vec<_> = (0..MAX_EVENTS).map(|_| json!(1)).collect();
