@@ -155,7 +155,12 @@ impl Server {
         let mut apart = self.apart.lock().await;
         let session = match apart.take().filter(|session| !session.client.is_closed()) {
             Some(session) => session,
-            None => Session::open(&self.connector).await?,
+            None => {
+                let session = Session::open(&self.connector).await?;
+                // It takes connections (again): what its breaker has against it is of before.
+                self.breaker.try_soon(self.clock.now());
+                session
+            }
         };
         let asked = tokio::time::timeout(patience, session.client.query_one(query.sql, &[])).await;
         let row = asked.map_err(|_| Fault::Late(patience))??;

@@ -120,9 +120,6 @@ async fn look(servers: &Arc<Servers>, known: &mut Primary) {
     let following = futures::future::join_all(servers.replicas.iter().map(follows));
     let ((), seen) = tokio::join!(look_at_primary(servers, known), following);
     for (replica, seen) in servers.replicas.iter().zip(seen) {
-        if seen.is_ok() && !replica.health().well {
-            replica.breaker.try_soon(servers.clock.now());
-        }
         note(replica, known, seen);
         replica.pool.tidy();
     }
@@ -142,9 +139,6 @@ async fn look_at_primary(servers: &Arc<Servers>, known: &mut Primary) {
         Ok((log, timeline, beat)) => {
             known.note(at, log, timeline, beat);
             let mut health = servers.primary.health();
-            if !health.well {
-                servers.primary.breaker.try_soon(at);
-            }
             health.well = true;
             health.why = None;
             health.lag = Some(Duration::ZERO);
