@@ -53,6 +53,16 @@ pub(super) enum Driver {
     ),
 }
 
+impl Driver {
+    /// Does the connection's work until it ends.
+    pub async fn drive(self) -> Result<(), tokio_postgres::Error> {
+        match self {
+            Self::Plain(connection) => connection.await,
+            Self::Tls(connection) => connection.await,
+        }
+    }
+}
+
 impl Connector {
     /// `writes`: only a server that takes writes will do. Reads the trusted certificates.
     pub fn new(

@@ -1,6 +1,6 @@
 //! The schema: made and brought up to date, forward only, by one process at a time.
 
-use super::connect::{Connector, Driver, Purpose};
+use super::connect::{Connector, Purpose};
 use super::fault::{is_missing, text};
 use super::partitions;
 use crate::store::StoreError;
@@ -44,12 +44,7 @@ pub async fn migrate(settings: &Database, instance: &str) -> Result<Migrated, St
         connector.map_err(|error| StoreError::Unavailable(format!("database: {error}")))?;
     let (mut client, driver) =
         connector.to(Purpose::Work).open().await.map_err(|error| failed("connecting", &error))?;
-    let driving = tokio::spawn(async move {
-        match driver {
-            Driver::Plain(connection) => connection.await,
-            Driver::Tls(connection) => connection.await,
-        }
-    });
+    let driving = tokio::spawn(driver.drive());
     let done = run(&mut client).await;
     // Closing the connection lets go of the lock.
     drop(client);

@@ -3,7 +3,7 @@
 //! The pool is deadpool's. What is added: callers that wait are bounded, too; connections on top of the usual number
 //! are closed when they have had nothing to do for a while; none gets old.
 
-use super::connect::{Connector, Driver};
+use super::connect::Connector;
 use super::fault::Fault;
 use super::observe::Observe;
 use deadpool_postgres::{
@@ -68,11 +68,7 @@ impl Connect for Connector {
         Box::pin(async move {
             let (client, driver) = self.open().await?;
             let driving = tokio::spawn(async move {
-                let ended = match driver {
-                    Driver::Plain(connection) => connection.await,
-                    Driver::Tls(connection) => connection.await,
-                };
-                if let Err(error) = ended {
+                if let Err(error) = driver.drive().await {
                     tracing::debug!(
                         error = super::fault::text(&error),
                         "a connection to the database broke"

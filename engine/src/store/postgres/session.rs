@@ -1,6 +1,6 @@
 //! A connection of its own for work that takes long: scans, imports, changes.
 
-use super::connect::{Connector, Driver, Purpose};
+use super::connect::{Connector, Purpose};
 use super::fault::Fault;
 use tokio_postgres::Client;
 
@@ -14,10 +14,7 @@ impl Session {
     pub async fn open(connector: &Connector) -> Result<Self, Fault> {
         let (client, driver) = connector.to(Purpose::Work).open().await?;
         let driving = tokio::spawn(async move {
-            let _ = match driver {
-                Driver::Plain(connection) => connection.await,
-                Driver::Tls(connection) => connection.await,
-            };
+            let _ = driver.drive().await;
         });
         Ok(Self { client, driving })
     }
