@@ -80,67 +80,6 @@ pub(super) fn strangers(folder: &TempDir) -> Vec<String> {
     names
 }
 
-#[tokio::test]
-async fn products_come_in_the_order_asked() {
-    let (_folder, store) = fresh();
-    let all = [product("a", "one"), product("b'\"", "two"), product("ü\t", "3")];
-    import(&store, &all, &[]);
-    let check = async |ids: &[&str], expected: &[Option<usize>]| {
-        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-        let expected: Vec<Option<Product>> =
-            expected.iter().map(|at| at.map(|at| all[at].clone())).collect();
-        assert_eq!(store.products(ids).await.unwrap(), expected);
-    };
-    check(&[], &[]).await;
-    check(&["a"], &[Some(0)]).await;
-    check(&["b'\"", "nobody", "a", "a"], &[Some(1), None, Some(0), Some(0)]).await;
-    check(&["ü\t", "a\0", "", "A", "a' OR 1=1 --"], &[Some(2), None, None, None, None]).await;
-    let many: Vec<String> = (0..5000).map(|n| format!("x{n}")).collect();
-    assert_eq!(store.products(many).await.unwrap(), vec![None; 5000]);
-}
-
-#[tokio::test]
-async fn recent_events_are_newest_first() {
-    let (_folder, store) = fresh();
-    let given = [
-        event("1", "u", "old", 10),
-        event("2", "u", "new", 30),
-        event("3", "v", "other", 40),
-        event("4", "u", "same-time-later", 30),
-        event("5", "u", "late-arrival", 20),
-    ];
-    let fresh = store.append_events(given.to_vec()).await.unwrap();
-    assert_eq!(fresh, [true; 5]);
-    let check = async |user: &str, limit: usize, expected: &[&str]| {
-        let found = store.recent_events(user.into(), limit).await.unwrap();
-        let found: Vec<_> = found.iter().map(|e| &*e.product_id).collect();
-        assert_eq!(found, expected);
-    };
-    let all = ["same-time-later", "new", "late-arrival", "old"];
-    check("u", usize::MAX, &all).await;
-    check("u", 2, &all[..2]).await;
-    check("u", 0, &[]).await;
-    check("v", 9, &["other"]).await;
-    check("nobody", 9, &[]).await;
-    let found = store.recent_events("v".into(), 1).await.unwrap();
-    let expected =
-        UserEvent { product_id: "other".into(), kind: EventKind::AddToCart, at_micros: 40 };
-    assert_eq!(found, [expected]);
-}
-
-#[tokio::test]
-async fn an_event_counts_once() {
-    let (_folder, store) = fresh();
-    let append = async |events: &[Event]| store.append_events(events.to_vec()).await.unwrap();
-    let [one, two] = [event("1", "u", "p", 1), event("2", "u", "p", 2)];
-    assert_eq!(append(&[]).await, [] as [bool; 0]);
-    assert_eq!(append(&[one.clone(), one.clone()]).await, [true, false]);
-    assert_eq!(append(&[two.clone(), one.clone()]).await, [true, false]);
-    let imported = import(&store, &[], &[two, event("3", "u", "p", 3), one]);
-    assert_eq!((imported.events_added, imported.events_known), (1, 2));
-    assert_eq!(store.counts().unwrap().events, 3);
-}
-
 #[test]
 fn nothing_is_visible_before_commit() {
     let (folder, store) = fresh();
@@ -152,48 +91,6 @@ fn nothing_is_visible_before_commit() {
     drop(session);
     assert_eq!(store.counts().unwrap(), Counts::default());
     assert_eq!(strangers(&folder), [] as [String; 0]);
-}
-
-#[test]
-fn importing_again_updates() {
-    let (_folder, store) = fresh();
-    let of = |added, updated, unchanged| Imported {
-        products_added: added,
-        products_updated: updated,
-        products_unchanged: unchanged,
-        ..Imported::default()
-    };
-    let check = |products: &[Product], expected: Imported, revision: u64| {
-        assert_eq!(import(&store, products, &[]), expected);
-        assert_eq!(store.catalog_revision().unwrap(), revision);
-    };
-    let [a, b, c] = [product("a", "A"), product("b", "B"), product("c", "C")];
-    check(&[], of(0, 0, 0), 0);
-    check(&[a.clone(), b.clone()], of(2, 0, 0), 1);
-    check(&[b.clone(), a.clone()], of(0, 0, 2), 1);
-    check(&[a.clone(), c.clone()], of(1, 0, 1), 2);
-    // Every value counts, one at a time.
-    let mut changed = a.clone();
-    let steps: [fn(&mut Product); 8] = [
-        |p| p.name = "other".into(),
-        |p| p.description.clear(),
-        |p| p.category = "Garden".into(),
-        |p| p.brand = "acme".into(),
-        |p| p.price = None,
-        |p| p.price = Some(0.0),
-        |p| p.created_at = None,
-        |p| p.popularity = Some(0.5),
-    ];
-    for (step, change) in steps.iter().enumerate() {
-        change(&mut changed);
-        check(&[changed.clone(), b.clone()], of(0, 1, 1), 3 + step as u64);
-        check(&[changed.clone()], of(0, 0, 1), 3 + step as u64);
-    }
-    // The last row of an id wins; a product keeps its number.
-    let first = product("c", "first");
-    check(&[first, c.clone()], of(0, 0, 1), 10);
-    let expected = [(1, changed), (2, b), (3, c)];
-    assert_eq!(catalogue(&store), expected);
 }
 
 #[test]
@@ -236,17 +133,6 @@ fn the_identity_is_made_once() {
     assert_ne!(store.store_id().unwrap(), id);
 }
 
-#[test]
-fn events_of_unknown_products_are_counted() {
-    let (_folder, store) = fresh();
-    let events =
-        [event("1", "u", "a", 1), event("2", "u", "ghost", 2), event("2", "u", "ghost", 2)];
-    let imported = import(&store, &[product("a", "A")], &events);
-    let expected = (2, 1, 1);
-    let got = (imported.events_added, imported.events_known, imported.events_adrift);
-    assert_eq!(got, expected);
-}
-
 /// A proxy stores events while an import stages, and two imports stage at once.
 #[tokio::test]
 async fn a_running_import_blocks_nobody() {
@@ -267,25 +153,6 @@ async fn a_running_import_blocks_nobody() {
     assert_eq!(store.catalog_revision().unwrap(), 2);
     let counts = Counts { products: 1000, events: 500 };
     assert_eq!(store.counts().unwrap(), counts);
-}
-
-#[tokio::test]
-async fn callers_share_a_flush_and_each_gets_its_own_answer() {
-    let (_folder, store) = fresh();
-    let calls = (0..200).map(|n| {
-        // Every id is sent by two calls: exactly one of them is told that it is new.
-        let id = format!("e{}", n / 2);
-        store.append_events(vec![event(&id, "u", "p", n), event(&format!("own{n}"), "u", "p", n)])
-    });
-    let answers = futures::future::join_all(calls).await;
-    let mut firsts = 0;
-    for answer in answers {
-        let answer = answer.unwrap();
-        assert!(answer[1]);
-        firsts += usize::from(answer[0]);
-    }
-    assert_eq!(firsts, 100);
-    assert_eq!(store.counts().unwrap().events, 300);
 }
 
 #[tokio::test]
