@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod catalog;
+pub mod collaborative;
 pub mod features;
 #[cfg(feature = "train")]
 pub mod jobs;
