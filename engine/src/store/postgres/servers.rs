@@ -165,9 +165,7 @@ impl Servers {
         };
         let server = self.to_read_from(since).into_iter().find(trying)?;
         let (result, took) = server.ask_all_the_same(query, params).await;
-        if let Some(took) = took {
-            self.observer.queried(query.name, took);
-        }
+        self.tell(server, query, &result, took);
         Some(result)
     }
 
@@ -185,14 +183,24 @@ impl Servers {
         params: &Params,
     ) -> Result<Vec<Row>, Fault> {
         let (result, took) = server.ask(policy, query, params).await;
-        if let Some(took) = took {
-            self.observer.queried(query.name, took);
-            if took >= self.settings.slow_query {
-                self.observer.slow(query.name);
-                super::slow::log(server, query, result.as_ref().map_or(0, Vec::len), took);
-            }
-        }
+        self.tell(server, query, &result, took);
         result
+    }
+
+    /// Whoever counts is told of one attempt that took so long; `None`: it did not come to asking.
+    fn tell(
+        &self,
+        server: &Arc<Server>,
+        query: &Query,
+        result: &Result<Vec<Row>, Fault>,
+        took: Option<Duration>,
+    ) {
+        let Some(took) = took else { return };
+        self.observer.queried(query.name, took);
+        if took >= self.settings.slow_query {
+            self.observer.slow(query.name);
+            super::slow::log(server, query, result.as_ref().map_or(0, Vec::len), took);
+        }
     }
 
     /// The primary first.
