@@ -143,8 +143,11 @@ async fn reads_go_on_while_servers_die_and_a_new_primary_is_found() {
     until_in_rotation(&store, &servers[1], true).await;
     until_in_rotation(&store, &servers[2], true).await;
 
-    // The watch has looked at the restarted ones by now, not only at those before.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // The watch has looked at the restarted ones, not only at those before: no breaker keeps reads from them.
+    until_true("the replicas are asked again", PATIENCE, async || {
+        servers[1..].iter().all(|server| replica(&store, server).breaker != "open")
+    })
+    .await;
     let revision = store.catalog_revision().unwrap();
     servers[0].kill();
     for _ in 0..50 {
