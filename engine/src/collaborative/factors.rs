@@ -44,9 +44,9 @@ impl Factors {
         &mut self.values
     }
 
-    /// `FᵀF`, `dims × dims`, times `scale`. The same to the bit however many threads there are: sums of blocks of rows
+    /// `FᵀF`, `dims × dims`. The same to the bit however many threads there are: sums of blocks of rows
     /// are added in the order of the blocks.
-    pub fn gram(&self, scale: f32) -> Vec<f32> {
+    pub fn gram(&self) -> Vec<f32> {
         use rayon::prelude::*;
         /// Rows summed by one thread at a time.
         const BLOCK: usize = 4_096;
@@ -69,6 +69,6 @@ impl Factors {
                 gram[row * dims + column] = gram[column * dims + row];
             }
         }
-        gram.into_iter().map(|value| value as f32 * scale).collect()
+        gram.into_iter().map(|value| value as f32).collect()
     }
 }

@@ -23,14 +23,14 @@ pub struct FoldIn {
     /// Upper triangle and the rest of `YᵀY`.
     gram: Vec<f32>,
     objective: Objective,
-    /// Interactions of a user, on average, when the model was trained.
+    /// Products of a user, on average, when the model was trained.
     average: f32,
 }
 
 impl FoldIn {
     /// For these products.
     pub fn new(items: Arc<Factors>, objective: Objective, average: f32) -> Self {
-        let gram = items.gram(1.0);
+        let gram = items.gram();
         Self { items, gram, objective, average }
     }
 

@@ -13,8 +13,8 @@ pub struct Objective {
     pub alpha: f32,
     /// Ridge of a row, before scaling; at least 0.
     pub regularisation: f32,
-    /// Scales the ridge by `(observed of the row + all rows of the other side)^exponent`, relative to a row of average
-    /// length: 0 is the same ridge for every row, 1 that of the paper.
+    /// Scales the ridge by `(alpha · observed of the row + all rows of the other side)^exponent`, relative to a row of
+    /// average length: 0 is the same ridge for every row, 1 grows with it, as the paper does by default.
     pub exponent: f32,
 }
 
